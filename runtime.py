@@ -1,0 +1,1048 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT-0
+"""The Python runtime for AWS Lambda in one file, with nothing but the standard library.
+
+Lambda starts `bootstrap`, which becomes this file. From then on there is one conversation, over one
+connection, with the Runtime API at $AWS_LAMBDA_RUNTIME_API:
+
+    import the handler ── it cannot be imported ──▶ POST /init/error, and the end
+          │
+          ▼
+    ┌▶ GET /invocation/next          blocks, for hours if need be, until there is an event
+    │     ▼
+    │  handler(event, context)       the user's code
+    │     ▼
+    └─ POST /invocation/{id}/response   or   POST /invocation/{id}/error
+
+The sections below are in the order of that picture: the Runtime API's client, what a handler gets, how it is
+found and what becomes of its result, logging, and last the loop, `serve`, and the start and end, `main`.
+Data goes one way through them. Only the first section knows HTTP, only the last decides what is fatal.
+
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+"""
+
+from __future__ import annotations
+
+import atexit
+import http.client
+import io
+import json
+import marshal
+import os
+import select
+import signal
+import socket
+import sys
+from time import gmtime, sleep, strftime, time
+
+TYPE_CHECKING = False  # typing is slow to import, and only a type checker needs it
+if TYPE_CHECKING:
+    from types import FrameType, ModuleType, TracebackType
+    from typing import Any, Callable, NoReturn, Union
+
+    Frame = tuple[str, int, str, str]  # file, line number, function, source line
+    Handler = Callable[[Any, "LambdaContext"], Any]
+    BytesLike = Union[bytes, bytearray, memoryview]
+
+__version__ = "1.0.0"
+
+# ─── 1. The Runtime API ─────────────────────────────────────────────────────────────────────────────────────
+# The protocol's verbs, over one connection that stays open. Nothing outside of this section knows HTTP.
+# https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+
+API_VERSION = "2018-06-01"
+USER_AGENT = f"runtime.py/{__version__} Python/{sys.version.split()[0]}"  # Lambda records the first word
+
+# Response headers of `next`, in lower case, as they are looked up.
+REQUEST_ID = "lambda-runtime-aws-request-id"
+DEADLINE_MS = "lambda-runtime-deadline-ms"
+FUNCTION_ARN = "lambda-runtime-invoked-function-arn"
+TRACE_ID = "lambda-runtime-trace-id"
+CLIENT_CONTEXT = "lambda-runtime-client-context"
+COGNITO_IDENTITY = "lambda-runtime-cognito-identity"
+TENANT_ID = "lambda-runtime-aws-tenant-id"
+INVOCATION_ID = "lambda-runtime-invocation-id"
+CONTENT_TYPE = "content-type"
+
+# Request headers of an answer.
+ERROR_TYPE_HEADER = "Lambda-Runtime-Function-Error-Type"
+XRAY_CAUSE_HEADER = "Lambda-Runtime-Function-XRay-Error-Cause"
+INVOCATION_ID_HEADER = "Lambda-Runtime-Invocation-Id"
+
+CONNECT_TRIES = 5  # with pauses of 0.1, 0.2, 0.4 and 0.8 seconds between them
+WHOLE = 1 << 16  # bytes of body that the API has read before it can answer: no need to look whether it did
+XRAY_CAUSE_LIMIT = 64 * 1024
+W3C_FIELDS = ("traceparent", "tracestate", "baggage")
+UNRESERVED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+
+
+class RuntimeAPIError(Exception):
+    """The Runtime API cannot be worked with any more. Its text is the one line that says why."""
+
+
+class NotAccepted(Exception):
+    """Lambda did not take an answer. That invocation is over; the next one can be served all the same."""
+
+
+class Reader(io.BufferedReader):
+    """The receiving side of a connection: one buffer for as long as that is open.
+
+    http.client makes a reader for each response, and closes it after the body; this one stays.
+    """
+
+    def makefile(self, mode: str) -> Reader:
+        return self
+
+    def close(self) -> None:
+        pass
+
+
+class Response(http.client.HTTPResponse):
+    """An answer of the API, its headers parsed by hand: http.client would use the email package for them.
+
+    `fields` holds the headers, names in lower case, values as UTF-8 (bytes that are not: as surrogates).
+    Chunks, trailers and lengths are left to `read()`, which http.client does well.
+    """
+
+    status = 0  # of an answer that was cut before its status line was whole
+
+    def begin(self) -> None:
+        """Read the status line and the headers, passing over any interim (1xx) answers.
+
+        Raises http.client.HTTPException, ValueError or OSError when that is not what comes.
+        """
+        status = 100
+        while status < 200:
+            line = self._line()
+            if not line:
+                raise http.client.RemoteDisconnected("the connection was closed instead of an answer")
+            version, _, rest = line.partition(" ")
+            status = int(rest.split(None, 1)[0]) if rest.strip() else 0
+            if not version.startswith("HTTP/1.") or not 100 <= status <= 999:
+                raise http.client.BadStatusLine(line)
+            self.fields = self._fields()
+        self.status = self.code = status
+
+        length, connection = self.fields.get("content-length"), self.fields.get("connection", "").lower()
+        self.chunked = self.fields.get("transfer-encoding", "").lower() == "chunked"
+        self.chunk_left = None
+        self.length = None if self.chunked or length is None else int(length)
+        if self.length is not None and self.length < 0:
+            raise ValueError(f"Content-Length: {length}")
+        if status in (204, 304):
+            self.length = 0
+        self.will_close = "close" in connection or (version == "HTTP/1.0" and "keep-alive" not in connection)
+        if self.length is None and not self.chunked:  # it lasts until the connection ends
+            self.will_close = True
+
+    def _line(self) -> str:
+        return str(self.fp.readline(), "utf-8", "surrogateescape")
+
+    def _fields(self) -> dict[str, str]:
+        fields: dict[str, str] = {}
+        name = ""
+        while True:
+            line = self._line()
+            if line in ("\r\n", "\n"):
+                return fields
+            if not line:
+                raise http.client.IncompleteRead(b"")
+            if line[0] in " \t":  # folded: the line before goes on
+                fields[name] = f"{fields.get(name, '')} {line.strip()}"
+                continue
+            name, _, value = line.partition(":")
+            name = name.strip().lower()
+            fields[name] = value.strip()
+
+
+class Connection(http.client.HTTPConnection):
+    """The connection to the API: opened with patience, and opened anew when it turns out to be gone."""
+
+    debuglevel = 0  # user code may set http.client's own, which prints every request
+
+    def __init__(self, host: str) -> None:
+        super().__init__(host, timeout=None)  # `next` may block for hours, whatever socket.setdefaulttimeout says
+        self._reader: Reader | None = None
+
+    def connect(self) -> None:
+        """Open the connection; a refused one is tried again for a while. Raises RuntimeAPIError."""
+        for attempt in range(CONNECT_TRIES):
+            try:
+                super().connect()
+                self._reader = Reader(socket.SocketIO(self.sock, "r"))
+                return
+            except OSError as error:
+                if attempt == CONNECT_TRIES - 1:
+                    where = f"{self.host}:{self.port}"
+                    raise RuntimeAPIError(f"cannot reach the Runtime API at {where}: {error}") from None
+                sleep(0.1 * 2**attempt)
+
+    def exchange(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bytes]:
+        """Send a request and read its answer, whole: a response and its body.
+
+        Raises OSError when the connection is dropped, HTTPException or ValueError for an answer that is
+        garbled. An answer to a POST is good once its status is known.
+        """
+        if self.sock is None:
+            self.connect()
+        unsent: OSError | None = None
+        sent_all = True
+        try:
+            if len(body) <= WHOLE:
+                self.send(head + body if body else head)
+            else:
+                self.send(head)
+                sent_all = self._send_while_silent(body)
+        except OSError as error:  # an API that hangs up in the middle may have said why (413)
+            unsent = error
+        response = Response(self._reader)  # type: ignore[arg-type] # it only wants makefile()
+        try:
+            response.begin()
+            data = response.read()
+        except BaseException as error:
+            self.close()
+            if response.status and body and isinstance(error, Exception):
+                return response, b""
+            if unsent and isinstance(error, OSError):
+                raise unsent from None
+            raise
+        if response.will_close or unsent or not sent_all:
+            self.close()
+        return response, data
+
+    def _send_while_silent(self, body: BytesLike) -> bool:
+        """Send a large body, unless the API answers before it has read that: say whether all was sent."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN | select.POLLOUT)
+        left = memoryview(body).cast("B")
+        while left:
+            if poll.poll()[0][1] & ~select.POLLOUT:
+                return False
+            left = left[self.sock.send(left, socket.MSG_DONTWAIT) :]
+        return True
+
+
+class RuntimeAPI:
+    """The Runtime API: each method is a call of the protocol, and raises RuntimeAPIError when that was the last.
+
+    `address` is host:port as Lambda gives it; emulators also give http://host:port/prefix.
+    """
+
+    def __init__(self, address: str) -> None:
+        scheme, separator, rest = address.strip().rpartition("://")
+        host, _, prefix = rest.partition("/")
+        if (separator and scheme.lower() != "http") or not host or not host.isprintable() or " " in address.strip():
+            raise RuntimeAPIError(f"AWS_LAMBDA_RUNTIME_API={address}: not an address like 127.0.0.1:9001")
+        try:
+            self._connection = Connection(host)
+        except http.client.InvalidURL as error:
+            raise RuntimeAPIError(f"AWS_LAMBDA_RUNTIME_API={address}: {error}") from None
+        self._base = f"/{prefix}".rstrip("/") + f"/{API_VERSION}/runtime"
+        self._common = f" HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\n"
+        self._next = f"GET {self._base}/invocation/next{self._common}\r\n".encode()
+
+    def next(self) -> Invocation:
+        """Wait for an event. https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-next"""
+        while True:
+            response, body, _ = self._call(self._next)
+            if response.status == 204:  # an emulator without an event: a real `next` would have waited
+                sleep(0.05)
+                continue
+            if response.status // 100 != 2:
+                raise RuntimeAPIError(f"GET /invocation/next: {explain(response, body)}")
+            if not response.fields.get(REQUEST_ID):
+                raise RuntimeAPIError("GET /invocation/next: an event without a request id")
+            return Invocation(response.fields, body)
+
+    def respond(self, invocation: Invocation, result: Result) -> None:
+        """Send the handler's result. Raises NotAccepted.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-response
+        """
+        headers = f"Content-Type: {result.content_type}\r\n{invocation.echo}"
+        self._post(f"/invocation/{invocation.path}/response", headers, result.body)
+
+    def fail(self, invocation: Invocation, failure: Failure) -> None:
+        """Say that the handler failed. Raises NotAccepted.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror
+        """
+        self._post(f"/invocation/{invocation.path}/error", error_headers(failure) + invocation.echo, failure.body())
+
+    def init_error(self, failure: Failure) -> None:
+        """Say that there will be no handler; the runtime then ends. Raises NotAccepted.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-initerror
+        """
+        self._post("/init/error", error_headers(failure), failure.body())
+
+    def _post(self, path: str, headers: str, body: BytesLike) -> None:
+        head = f"POST {self._base}{path}{self._common}{headers}Content-Length: {len(body)}\r\n\r\n"
+        try:
+            response, answer, again = self._call(head.encode("utf-8", "surrogateescape"), body)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise NotAccepted(f"POST {path}: {error!r}") from None
+        if response.status >= 500:  # a container error: Lambda wants us gone
+            raise RuntimeAPIError(f"POST {path}: {explain(response, answer)}")
+        # What is sent again is refused if it had arrived the first time.
+        if response.status >= 300 and not (again and response.status != 413):
+            raise NotAccepted(f"POST {path}: {explain(response, answer)}")
+
+    def _call(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bytes, bool]:
+        """Exchange, and once more if the connection turns out to be gone: response, body, whether sent again.
+
+        A garbled answer is as good as none to a GET; a POST that got one has arrived, and is not sent twice.
+        """
+        try:
+            return (*self._connection.exchange(head, body), False)
+        except (http.client.HTTPException, ValueError) as error:
+            if head.startswith(b"POST") and not isinstance(error, OSError):
+                raise
+        except OSError:
+            pass
+        return (*self._connection.exchange(head, body), True)
+
+
+def error_headers(failure: Failure) -> str:
+    return (
+        "Content-Type: application/json\r\n"
+        f"{ERROR_TYPE_HEADER}: {failure.recorded_type}\r\n"
+        f"{XRAY_CAUSE_HEADER}: {failure.xray_cause()}\r\n"
+    )
+
+
+def explain(response: Response, body: bytes) -> str:
+    """An answer of the API in words: its status, and the error JSON that comes with it."""
+    text = body[:500].decode("utf-8", "backslashreplace").strip()
+    return " ".join(f"{response.status} {text}".split())
+
+
+# ─── 2. Invocation and context ──────────────────────────────────────────────────────────────────────────────
+# What a handler gets. Knows the headers of `next`, but not how they came.
+# https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
+
+
+class Invocation:
+    """One event and what was said about it: `headers` of `next` (lower-case names) and `body`, bytes."""
+
+    __slots__ = ("body", "headers", "request_id")
+
+    def __init__(self, headers: dict[str, str], body: bytes) -> None:
+        self.headers = headers
+        self.body = body
+        self.request_id = headers[REQUEST_ID]
+
+    @property
+    def path(self) -> str:
+        """The request id as one segment of a path, however odd it is."""
+        if not self.request_id.strip(UNRESERVED):
+            return self.request_id
+        raw = self.request_id.encode("utf-8", "surrogateescape")
+        return "".join(chr(byte) if chr(byte) in UNRESERVED else f"%{byte:02X}" for byte in raw)
+
+    @property
+    def echo(self) -> str:
+        """The header that an answer has to repeat, if this invocation came with one."""
+        value = self.headers.get(INVOCATION_ID)
+        return f"{INVOCATION_ID_HEADER}: {value}\r\n" if value and "\r" not in value else ""
+
+
+class Fields:
+    """Some fields of a JSON object as attributes, None where one is missing."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        for name in self.__slots__:
+            setattr(self, name, values.get(name))
+
+    def __repr__(self) -> str:
+        fields = ",".join(f"{name}={getattr(self, name)}" for name in self.__slots__)
+        return f"{type(self).__name__}([{fields}])"
+
+
+class Client(Fields):
+    """The mobile application that called, as its SDK describes it."""
+
+    __slots__ = ("installation_id", "app_title", "app_version_name", "app_version_code", "app_package_name")
+
+
+class ClientContext(Fields):
+    """What the caller sent along: `custom` and `env` as they came, `client` a Client or None."""
+
+    __slots__ = ("custom", "env", "client")
+    client: Any
+
+
+class CognitoIdentity(Fields):
+    """The Amazon Cognito identity that authorized the request."""
+
+    __slots__ = ("cognito_identity_id", "cognito_identity_pool_id")
+
+
+class LambdaContext:
+    """What is known about an invocation and its function: the handler's second argument.
+
+    Raises RuntimeFailure (LambdaContextUnmarshalError) when a header is not the JSON that it should be.
+    """
+
+    def __init__(self, invocation: Invocation, log: Log) -> None:
+        headers, environ = invocation.headers, os.environ
+        self.aws_request_id = invocation.request_id
+        self.log_group_name = environ.get("AWS_LAMBDA_LOG_GROUP_NAME")
+        self.log_stream_name = environ.get("AWS_LAMBDA_LOG_STREAM_NAME")
+        self.function_name = environ.get("AWS_LAMBDA_FUNCTION_NAME")
+        self.memory_limit_in_mb = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
+        self.function_version = environ.get("AWS_LAMBDA_FUNCTION_VERSION")
+        self.invoked_function_arn = headers.get(FUNCTION_ARN, "")
+        client_context = parse_object(headers.get(CLIENT_CONTEXT), "Client Context")
+        identity = parse_object(headers.get(COGNITO_IDENTITY), "Cognito Identity") or {}
+        self.client_context = None if client_context is None else ClientContext(client_context)
+        self.identity = CognitoIdentity(
+            {
+                "cognito_identity_id": identity.get("cognitoIdentityId"),
+                "cognito_identity_pool_id": identity.get("cognitoIdentityPoolId"),
+            }
+        )
+        self.tenant_id = headers.get(TENANT_ID) or None
+        if self.client_context and self.client_context.client is not None:
+            self.client_context.client = Client(as_object(self.client_context.client, "Client Context"))
+        self._w3c = (client_context or {}).get("w3c")
+        self._deadline_ms = headers.get(DEADLINE_MS, "")
+        self._log = log
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until Lambda ends this invocation; never negative, 0 when no deadline is known."""
+        try:
+            return max(0, int(self._deadline_ms) - int(time() * 1000))
+        except ValueError:
+            return 0
+
+    def w3c(self) -> dict[str, str]:
+        """The W3C trace context of the caller: whichever it sent of traceparent, tracestate and baggage."""
+        sent = self._w3c if isinstance(self._w3c, dict) else {}
+        return {name: sent[name] for name in W3C_FIELDS if isinstance(sent.get(name), str)}
+
+    def log(self, message: object) -> None:
+        """Write a message to the log as it is: without level and time, no line break added."""
+        self._log.write(str(message))
+
+    def __repr__(self) -> str:
+        fields = ",".join(f"{name}={value}" for name, value in vars(self).items() if name[0] != "_")
+        return f"LambdaContext([{fields}])"
+
+
+def parse_object(header: str | None, what: str) -> dict[str, Any] | None:
+    """A header's JSON object, None where that is absent, empty or null. Raises RuntimeFailure."""
+    if not header:
+        return None
+    try:
+        value = decode_json(header)
+    except (ValueError, RecursionError) as error:
+        raise RuntimeFailure("LambdaContextUnmarshalError", f"Unable to parse {what} JSON: {error}") from None
+    return None if value is None else as_object(value, what)
+
+
+def as_object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        reason = f"an object is needed, not {type(value).__name__}"
+        raise RuntimeFailure("LambdaContextUnmarshalError", f"Unable to parse {what} JSON: {reason}")
+    return value
+
+
+# ─── 3. Handler, event, result, error ───────────────────────────────────────────────────────────────────────
+# From a handler's name to a callable, from bytes to an event, from what it returned or raised to bytes.
+# https://docs.aws.amazon.com/lambda/latest/dg/python-handler.html
+# https://docs.aws.amazon.com/lambda/latest/dg/python-exceptions.html
+
+
+class RuntimeFailure(Exception):
+    """An error that the runtime itself finds; reported as `Runtime.<name>`, with a stack of its own making."""
+
+    def __init__(self, name: str, message: str, stack: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.name = name
+        self.stack = stack
+
+
+def load_handler(name: str) -> Handler:
+    """Import what `module.function`, `package.module.function` or `folder/module.function` names.
+
+    Raises RuntimeFailure, or whatever the user's module raised.
+    """
+    path, dot, function = name.rpartition(".")
+    module = path.replace("/", ".")
+    if not dot or not all(module.split(".")):
+        raise RuntimeFailure("MalformedHandlerName", f"Bad handler '{name}': it should be like module.function")
+    if module in sys.builtin_module_names:
+        raise RuntimeFailure("BuiltInModuleConflict", f"Cannot use built-in module {module} as a handler module")
+    try:
+        __import__(module)
+    except ImportError as error:
+        raise RuntimeFailure("ImportModuleError", f"Unable to import module '{path}': {error}") from None
+    except SyntaxError as error:
+        frame = f'  File "{error.filename}" Line {error.lineno}\n    {error.text}'
+        raise RuntimeFailure("UserCodeSyntaxError", f"Syntax error in module '{path}': {error}", (frame,)) from None
+    handler: Handler | None = getattr(sys.modules[module], function, None)
+    if not callable(handler):
+        what = "" if handler is None else f": it is {handler!r:.100}, which cannot be called"
+        raise RuntimeFailure("HandlerNotFound", f"Handler '{function}' missing on module '{path}'{what}")
+    return handler
+
+
+def refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+decode_json = json.JSONDecoder(parse_constant=refuse_constant).decode
+encode_json = json.JSONEncoder(ensure_ascii=False).encode
+encode_ascii_json = json.JSONEncoder().encode
+encode_record = json.JSONEncoder(ensure_ascii=False, default=repr).encode
+
+
+def decode_event(invocation: Invocation) -> Any:
+    """The event: what its JSON says, or the bytes themselves of any other content type. Raises RuntimeFailure."""
+    content_type = invocation.headers.get(CONTENT_TYPE, "")
+    if content_type.partition(";")[0].strip().lower() not in ("application/json", ""):
+        return invocation.body
+    try:
+        return decode_json(invocation.body.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise RuntimeFailure("UnmarshalError", f"Unable to unmarshal input: {error}") from None
+
+
+class Result:
+    """What a handler returned, as it goes over the wire."""
+
+    __slots__ = ("body", "content_type")
+
+    def __init__(self, body: BytesLike, content_type: str) -> None:
+        self.body = body
+        self.content_type = content_type
+
+
+def encode_result(value: Any) -> Result:
+    """Bytes as they are, anything else as JSON. Raises RuntimeFailure for what JSON cannot carry."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return Result(bytes(value) if isinstance(value, memoryview) else value, "application/octet-stream")
+    try:
+        return Result(result_json(value).encode(), "application/json")
+    except Exception as error:
+        raise RuntimeFailure("MarshalError", f"Unable to marshal response: {message_of(error)}") from None
+
+
+def result_json(value: Any) -> str:
+    """JSON as Lambda's Python users know it: Decimal is a number, bytes are text, `_asdict()` is an object.
+
+    json's C encoder does nearly all of it, but it has no hook for a number's text, so that a mark stands where
+    each Decimal goes; and none for namedtuples (tuples to it) nor for keys that are bytes (an error), so that
+    a result that may hold either is rebuilt without them and encoded again.
+    """
+    numbers: list[str] = []
+    mark = ""
+
+    def default(value: Any) -> Any:
+        nonlocal mark
+        decimal = sys.modules.get("decimal")  # without that module there can be no Decimal
+        if decimal and isinstance(value, decimal.Decimal):
+            mark = mark or os.urandom(16).hex()
+            numbers.append("NaN" if value.is_nan() else str(value))
+            return mark
+        if isinstance(value, bytes):
+            return value.decode()
+        if hasattr(value, "_asdict"):
+            return as_plain(value)
+        raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+    # To look for cycles costs a fifth of the time, the very time that has_plain_types() takes.
+    encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, default=default).encode
+    try:
+        text = encode(value)
+        done = "[" not in text or has_plain_types(value)
+    except RecursionError:  # a cycle, or too deep: this time the error says which
+        text = json.JSONEncoder(ensure_ascii=False, default=default).encode(value)
+        done = False
+    except TypeError:
+        done = False
+    if not done:
+        numbers.clear()
+        text = encode(as_plain(value))
+    if numbers:
+        text = "".join(part for pair in zip(text.split(f'"{mark}"'), [*numbers, ""]) for part in pair)
+    return text
+
+
+def has_plain_types(value: Any) -> bool:
+    """Whether a value is made of the built-in types themselves alone: marshal, which is quick, takes no other."""
+    try:
+        marshal.dumps(value)
+    except ValueError:
+        return False
+    return True
+
+
+def as_plain(value: Any) -> Any:
+    """The same value for JSON: objects with `_asdict()`, namedtuples above all, as dicts, bytes keys as text."""
+    if isinstance(value, (str, int, float, type(None))):
+        return value
+    as_dict = getattr(value, "_asdict", None)
+    if callable(as_dict):
+        value = as_dict()
+        if not isinstance(value, dict):
+            raise TypeError(f"_asdict() must return a dict, not {type(value).__name__}")
+    if isinstance(value, dict):
+        return {k.decode() if isinstance(k, bytes) else k: as_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_plain(item) for item in value]
+    return value
+
+
+class Failure:
+    """What becomes of an exception: the error JSON, the headers beside it, and the lines of the log.
+
+    `type` is the class's name, `Runtime.…` if the runtime itself found the error; `stack` a list of formatted
+    frames, of the user's code alone. Made from anything that can be raised, and never raises itself.
+    """
+
+    def __init__(self, error: BaseException, request_id: str = "") -> None:
+        self.request_id = request_id
+        self.message = message_of(error)
+        self.exit = SystemExit(error.code) if isinstance(error, SystemExit) else None  # without its traceback
+        if isinstance(error, RuntimeFailure):
+            self.type = self.recorded_type = f"Runtime.{error.name}"
+            self.cause_type = "LambdaValidationError"
+            self.frames: list[Frame] = []
+            self.stack = list(error.stack)
+        else:
+            self.type = self.cause_type = type(error).__name__
+            known = self.type.isascii() and self.type.isidentifier()
+            self.recorded_type = f"Function.{self.type if known else 'Unknown'}"
+            self.frames = user_frames(error.__traceback__)
+            self.stack = standard("traceback").format_list(self.frames)
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "errorMessage": self.message,
+            "errorType": self.type,
+            "requestId": self.request_id,
+            "stackTrace": self.stack,
+        }
+
+    def body(self) -> bytes:
+        return encode_json(self.report()).encode("utf-8", "backslashreplace")  # a lone surrogate as \udc80: JSON, too
+
+    def xray_cause(self) -> str:
+        """What X-Ray shows of the error; in ASCII, and cut to what Lambda keeps.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror
+        """
+        message, frames = self.message, self.frames
+        while True:
+            stack = [{"path": path, "line": line, "label": label} for path, line, label, _ in frames]
+            cause = encode_ascii_json(
+                {
+                    "working_directory": working_directory(),
+                    "exceptions": [{"message": message, "type": self.cause_type[:1000], "stack": stack}],
+                    "paths": sorted({path for path, *_ in frames}),
+                }
+            )
+            if len(cause) < XRAY_CAUSE_LIMIT:
+                return cause
+            message, frames = message[: len(message) // 2], frames[(len(frames) + 1) // 2 :]
+
+
+def message_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as another:  # whatever it is: the error to report is the first one
+        return f"<{type(error).__name__}; its message cannot be had: __str__ raised {type(another).__name__}>"
+
+
+def user_frames(traceback: TracebackType | None) -> list[Frame]:
+    """The frames of a traceback as (file, line number, function, source line), without the runtime's own."""
+    own = user_frames.__code__.co_filename
+    try:
+        return [
+            (frame.filename, frame.lineno or 0, frame.name, frame.line or "")
+            for frame in standard("traceback").extract_tb(traceback)
+            if frame.filename != own and not frame.filename.startswith("<frozen importlib")
+        ]
+    except Exception:  # a source file that went away while it was read, and the like
+        return []
+
+
+def standard(name: str) -> Any:
+    """Import a standard module late, at first need."""
+    return __import__(name)
+
+
+def working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it has been removed
+        return ""
+
+
+# ─── 4. Logging ─────────────────────────────────────────────────────────────────────────────────────────────
+# Where records go and what they look like. Lambda says by environment variables what it wants.
+# https://docs.aws.amazon.com/lambda/latest/dg/python-logging.html
+
+# A frame's type says what is in it. Without a level it is just text; each level is 4 more.
+TEXT_FRAME = 0xA55A0003
+JSON_FRAME = 0xA55A0002
+WARNING, ERROR = 30, 40  # as in the logging module, which may never be imported
+
+
+def frame_type(base: int, level: int) -> int:
+    return base + 4 * (min(max(level // 10, 1), 5) + 1)
+
+
+class Log:
+    """The function's log: standard output, or frames on a file descriptor if Lambda gives one.
+
+    Knows the invocation in work, whose id its records carry.
+    """
+
+    def __init__(self) -> None:
+        environ = os.environ
+        self.json = environ.get("AWS_LAMBDA_LOG_FORMAT", "").lower() == "json"
+        self.level = environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
+        self.request_id = ""
+        self.tenant_id: str | None = None
+        frames_fd = environ.pop("_LAMBDA_TELEMETRY_LOG_FD", "")
+        self.framed = frames_fd.isdigit()
+        try:
+            self._fd = int(frames_fd) if self.framed else os.dup(1)  # not lost when the user closes sys.stdout
+        except OSError:
+            self._fd = 1
+        if sys.stdout:
+            # Each line is out as it is printed: a time-out must not lose it. The buffer holds the longest
+            # event that CloudWatch keeps, so that a line is one write.
+            out = open(1, "w", 1 << 18, sys.stdout.encoding, sys.stdout.errors, closefd=False)
+            out.reconfigure(line_buffering=True)
+            sys.stdout = out
+        self._stdout = sys.stdout
+
+    def begin(self, invocation: Invocation) -> None:
+        self.request_id = invocation.request_id
+        self.tenant_id = invocation.headers.get(TENANT_ID)
+
+    def write(self, text: str, frame: int = TEXT_FRAME) -> None:
+        """Write a record as it is, in one piece, behind all that was printed before it."""
+        data = text.encode("utf-8", "backslashreplace")
+        if self.framed:
+            microseconds = int(time() * 1_000_000)
+            data = frame.to_bytes(4, "big") + len(data).to_bytes(4, "big") + microseconds.to_bytes(8, "big") + data
+        self.flush()
+        try:
+            while data:
+                try:
+                    data = data[os.write(self._fd, data) :]
+                except BlockingIOError:  # the user made it non-blocking, as asyncio does with pipes
+                    select.select([], [self._fd], [])
+        except OSError:  # closed, or a full disk: there is nowhere left to say so
+            pass
+
+    def flush(self) -> None:
+        for stream in (self._stdout, sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except Exception:  # replaced by something else, or closed: the user's affair
+                pass
+
+    def failure(self, failure: Failure) -> None:
+        """An uncaught error. On standard output it is one record however many lines it has."""
+        if self.json:
+            fields = {"timestamp": strftime(JSON_TIME, gmtime()), "level": "ERROR", **failure.report()}
+            self.write(encode_json(fields) + ("" if self.framed else "\n"), frame_type(JSON_FRAME, ERROR))
+            return
+        lines = [f"[ERROR] {failure.type}: {failure.message}" if failure.message else f"[ERROR] {failure.type}"]
+        lines.append("Traceback (most recent call last):")
+        for line in "".join(failure.stack).splitlines():
+            text = line.lstrip(" ")
+            lines.append("\N{NO-BREAK SPACE}" * (len(line) - len(text)) + text)
+        text = "\n".join(lines) if self.framed else "\r".join(lines) + "\n"
+        self.write(text, frame_type(TEXT_FRAME, ERROR))
+
+    def warning(self, message: str) -> None:
+        """A word of the runtime's own, in the form of a logging record."""
+        now = time()
+        if self.json:
+            fields = {"timestamp": strftime(JSON_TIME, gmtime(now)), "level": "WARNING", "message": message}
+            fields |= {"logger": "runtime", "requestId": self.request_id}
+            self.write(encode_json(fields) + "\n", frame_type(JSON_FRAME, WARNING))
+        else:
+            stamp = f"{strftime(TEXT_TIME, gmtime(now))}.{int(now % 1 * 1000):03d}Z"
+            frame = frame_type(TEXT_FRAME, WARNING) if self.level else TEXT_FRAME
+            self.write(f"[WARNING]\t{stamp}\t{self.request_id}\t{message}\n", frame)
+
+
+TEXT_TIME = "%Y-%m-%dT%H:%M:%S"
+JSON_TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+class LoggingSetup:
+    """Sets up `logging` at the moment when it is first imported: functions that never log do not pay for it.
+
+    A finder, first on sys.meta_path. AWS's client has imported some modules before any user code runs, so that
+    a file of such a name beside the handler is not what anybody gets by importing it. The same holds here.
+    """
+
+    EARLY = (
+        ("_weakrefset", "contextlib", "decimal", "linecache", "logging", "numbers")
+        + ("textwrap", "threading", "token", "tokenize", "traceback", "weakref")
+    )  # fmt: skip
+
+    def __init__(self, log: Log, path: list[str]) -> None:
+        self._log = log
+        self._path = path  # the interpreter's own
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name not in self.EARLY:
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(name, self._path)
+            if spec:
+                if name == "logging":
+                    self._follow(spec.loader)
+                return spec
+        return None
+
+    def _follow(self, loader: Any) -> None:
+        execute = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            set_up_logging(module, self._log)
+
+        loader.exec_module = exec_module
+
+
+def set_up_logging(logging: Any, log: Log) -> None:
+    """Give the root logger the one handler and the level that it has on Lambda."""
+
+    class Formatter(logging.Formatter):  # type: ignore[misc]
+        _second, _text = 0, ""
+
+        def formatTime(self, record: Any, datefmt: str | None = None) -> str:
+            # Works the time out once a second only: it is most of what a record costs.
+            second = int(record.created)
+            if second != self._second:
+                self._second, self._text = second, strftime(self.datefmt, gmtime(second))
+            return self._text
+
+    class JsonFormatter(Formatter):
+        known = {*vars(logging.makeLogRecord({})), "message", "asctime", "aws_request_id", "tenant_id", "requestId"}
+
+        def format(self, record: Any) -> str:
+            fields = {
+                "timestamp": self.formatTime(record),
+                "level": logging.getLevelName(min(max(record.levelno // 10, 1), 5) * 10),
+                "message": record.msg if isinstance(record.msg, dict) else record.getMessage(),
+                "logger": record.name,
+            }
+            if record.exc_info and record.exc_info[0]:
+                kind, error, frames = record.exc_info
+                fields["stackTrace"] = standard("traceback").format_tb(frames)
+                fields["errorType"] = kind.__name__
+                fields["errorMessage"] = message_of(error)
+            fields["requestId"] = record.aws_request_id
+            if "stackTrace" in fields:
+                fields["location"] = f"{record.pathname}:{record.funcName}:{record.lineno}"
+            if record.tenant_id:
+                fields["tenantId"] = record.tenant_id
+            fields.update((name, value) for name, value in vars(record).items() if name not in self.known)
+            return encode_record(fields) + "\n"
+
+    class LambdaLoggerHandler(logging.Handler):  # type: ignore[misc]
+        def emit(self, record: Any) -> None:
+            record.aws_request_id, record.tenant_id = log.request_id, log.tenant_id
+            try:
+                text = self.format(record)
+                if not log.framed and not text.endswith("\n"):
+                    text += "\n"
+                if isinstance(self.formatter, JsonFormatter):
+                    frame = frame_type(JSON_FRAME, record.levelno)
+                elif log.json or log.level:
+                    frame = frame_type(TEXT_FRAME, record.levelno)
+                else:
+                    frame = TEXT_FRAME
+                log.write(text, frame)
+            except Exception:
+                self.handleError(record)
+
+    handler = LambdaLoggerHandler()
+    if log.json:
+        handler.setFormatter(JsonFormatter(datefmt=JSON_TIME))
+    else:
+        line = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
+        handler.setFormatter(Formatter(line, TEXT_TIME))
+    logging.root.addHandler(handler)
+    level = logging.getLevelName({"TRACE": "DEBUG"}.get(log.level, log.level))
+    if isinstance(level, int):
+        logging.root.setLevel(level)
+
+
+# ─── 5. The loop, and the start and end ─────────────────────────────────────────────────────────────────────
+# What happens in which order, and the only code that decides what is fatal.
+# https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+
+
+def serve(api: RuntimeAPI, handler: Handler, log: Log, shutdown: Shutdown) -> NoReturn:
+    """Serve one invocation after another. Each is over only when the `next` after it is asked for."""
+    while True:
+        shutdown.check()
+        invocation = api.next()
+        log.begin(invocation)
+        follow_trace(invocation)
+        answer = invoke(handler, invocation, log)
+        shutdown.check()
+        try:
+            if isinstance(answer, Failure):
+                log.failure(answer)
+                api.fail(invocation, answer)
+            else:
+                log.flush()
+                api.respond(invocation, answer)
+        except NotAccepted as reason:
+            log.warning(f"Lambda did not take the answer: {reason}")
+        if isinstance(answer, Failure) and answer.exit:
+            raise answer.exit
+        del invocation, answer  # may be large, and `next` may wait for hours
+
+
+def invoke(handler: Handler, invocation: Invocation, log: Log) -> Result | Failure:
+    """From invocation to answer. Whatever is raised on the way is one."""
+    try:
+        event = decode_event(invocation)
+        return encode_result(handler(event, LambdaContext(invocation, log)))
+    except BaseException as error:
+        return Failure(error, invocation.request_id)
+
+
+def follow_trace(invocation: Invocation) -> None:
+    """Put the X-Ray header where the X-Ray SDK looks for it."""
+    trace_id = invocation.headers.get(TRACE_ID)
+    if trace_id:
+        os.environ["_X_AMZN_TRACE_ID"] = trace_id
+    else:
+        os.environ.pop("_X_AMZN_TRACE_ID", None)
+
+
+class Shutdown:
+    """What SIGTERM does, as long as the user installs no handler of their own: end with status 0, properly.
+
+    The exception unwinds whatever is running. Code that catches everything may swallow it: hence `check`.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._process = os.getpid()
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        raise SystemExit(0)
+
+    def check(self) -> None:
+        """Raises SystemExit if we were asked to end, or are a child that the user's code forked and let return."""
+        if self.requested or os.getpid() != self._process:
+            raise SystemExit(0)
+
+
+def main() -> NoReturn:
+    """Run the handler that the first argument or $_HANDLER names, until Lambda ends us."""
+    status = 1
+    try:
+        status = run(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("_HANDLER", ""))
+    except (RuntimeAPIError, NotAccepted) as error:
+        say(str(error))
+    except SystemExit as error:
+        status = exit_status(error)
+    except KeyboardInterrupt:
+        status = 130
+    end(status)
+
+
+def run(name: str) -> int:
+    """Init and loop. Returns an exit status, or raises what ends the runtime."""
+    address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
+    if not address:
+        say(
+            "AWS_LAMBDA_RUNTIME_API is not set: it is the address of the Runtime API, and Lambda sets it. To run a "
+            "function locally start it from an emulator, such as the project's own (make invoke), AWS's RIE or SAM."
+        )
+        return 1
+    api = RuntimeAPI(address)
+    path = set_up_path()
+    log = Log()
+    sys.meta_path.insert(0, LoggingSetup(log, path))
+    shutdown = Shutdown()
+    try:
+        handler = load_handler(name)
+    except BaseException as error:
+        shutdown.check()
+        failure = Failure(error)
+        log.failure(failure)
+        api.init_error(failure)
+        return 1
+    serve(api, handler, log, shutdown)
+
+
+def set_up_path() -> list[str]:
+    """Arrange sys.path as Lambda does; returns what it was: the interpreter's own.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/python-package.html#python-package-searchpath
+    """
+    if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
+        del sys.path[0]  # our own folder: a module named runtime is the user's
+    own = sys.path[:]
+    environ = os.environ
+    layers = [f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages", "/opt/python"]
+    layers = [folder for folder in layers if os.path.isdir(folder)]
+    sys.path[:0] = [environ.get("LAMBDA_TASK_ROOT") or working_directory(), *layers]
+    for folder in layers:
+        if any(name.endswith(".pth") for name in os.listdir(folder)):
+            standard("site").addsitedir(folder)
+    runtime_dir = environ.get("LAMBDA_RUNTIME_DIR")
+    if runtime_dir and os.path.isdir(runtime_dir):
+        if runtime_dir not in sys.path:
+            sys.path.append(runtime_dir)
+        environ.setdefault("PYTHONPATH", runtime_dir)
+    environ.pop("_BOOTSTRAP_WRAPPED", None)  # between bootstrap and itself
+    return own
+
+
+def exit_status(error: SystemExit) -> int:
+    """The status that Python would end with."""
+    if error.code is None or isinstance(error.code, int):
+        return (error.code or 0) & 0xFF
+    say(str(error.code))
+    return 1
+
+
+def say(line: str) -> None:
+    """Say why the runtime ends, on standard error."""
+    try:
+        os.write(2, f"runtime.py: {line}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass
+
+
+def end(status: int) -> NoReturn:
+    """End the process: run what was registered to run then, flush, and wait for no thread that was left running."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        atexit._run_exitfuncs()  # an ordinary exit would first join all threads
+    except BaseException:
+        pass
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException:
+            pass
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()
