@@ -24,7 +24,6 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 from __future__ import annotations
 
 import atexit
-import http.client
 import io
 import json
 import marshal
@@ -33,10 +32,15 @@ import select
 import signal
 import socket
 import sys
+from binascii import b2a_base64
 from time import gmtime, sleep, strftime, time
+from types import AsyncGeneratorType, GeneratorType
 
 TYPE_CHECKING = False  # typing is slow to import, and only a type checker needs it
 if TYPE_CHECKING:
+    import asyncio
+    import http.client as http_client
+    from collections.abc import AsyncGenerator, Awaitable, Generator
     from types import FrameType, ModuleType, TracebackType
     from typing import Any, Callable, NoReturn, Union
 
@@ -67,13 +71,55 @@ CONTENT_TYPE = "content-type"
 # Request headers of an answer.
 ERROR_TYPE_HEADER = "Lambda-Runtime-Function-Error-Type"
 XRAY_CAUSE_HEADER = "Lambda-Runtime-Function-XRay-Error-Cause"
+ERROR_BODY_HEADER = "Lambda-Runtime-Function-Error-Body"
 INVOCATION_ID_HEADER = "Lambda-Runtime-Invocation-Id"
+STREAM_HEADERS = (
+    "Lambda-Runtime-Function-Response-Mode: streaming\r\n"
+    "Transfer-Encoding: chunked\r\n"
+    f"Trailer: {ERROR_TYPE_HEADER}, {ERROR_BODY_HEADER}\r\n"
+)
+
+JSON = "application/json"
+BYTES = "application/octet-stream"
+HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"  # a stream with a prelude
 
 CONNECT_TRIES = 5  # with pauses of 0.1, 0.2, 0.4 and 0.8 seconds between them
-WHOLE = 1 << 16  # bytes of body that the API has read before it can answer: no need to look whether it did
+SEND_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)  # SIGPIPE may be set to end us
 XRAY_CAUSE_LIMIT = 64 * 1024
 W3C_FIELDS = ("traceparent", "tracestate", "baggage")
 UNRESERVED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+
+
+def load_http_client() -> Any:
+    """http.client, as a module of our own: without email, ssl, urllib and http.HTTPStatus.
+
+    Plain HTTP with headers parsed by hand never uses those, and they are 12 ms of a cold start of 40. And what
+    user code or a tracing library patches in its http.client is not ours.
+    """
+    stand_in: Any = type(sys)("stand_in")
+    stand_in.parser = stand_in.message = stand_in.HTTPStatus = stand_in
+    stand_in.Message, stand_in.__members__, stand_in.urlsplit = object, {}, None
+    names = ("email", "email.parser", "email.message", "http", "urllib", "urllib.parse", "ssl")
+    real = {name: sys.modules.get(name) for name in names}
+    stand_ins: dict[str, Any] = {**dict.fromkeys(names, stand_in), "ssl": None}  # None: a Python without it
+    sys.modules.update(stand_ins)
+    try:
+        folder = [os.path.join(os.path.dirname(os.__file__), "http")]
+        spec: Any = next(filter(None, (finder.find_spec("http.client", folder) for finder in sys.meta_path)))
+        module = type(sys)("http.client")
+        spec.loader.exec_module(module)
+        return module
+    except Exception:  # a standard library that has changed: the plain way
+        pass
+    finally:
+        for name in names:
+            del sys.modules[name]
+        sys.modules.update({name: module for name, module in real.items() if module})
+    return __import__("http.client").client
+
+
+if not TYPE_CHECKING:
+    http_client = load_http_client()
 
 
 class RuntimeAPIError(Exception):
@@ -97,7 +143,7 @@ class Reader(io.BufferedReader):
         pass
 
 
-class Response(http.client.HTTPResponse):
+class Response(http_client.HTTPResponse):
     """An answer of the API, its headers parsed by hand: http.client would use the email package for them.
 
     `fields` holds the headers, names in lower case, values as UTF-8 (bytes that are not: as surrogates).
@@ -109,17 +155,17 @@ class Response(http.client.HTTPResponse):
     def begin(self) -> None:
         """Read the status line and the headers, passing over any interim (1xx) answers.
 
-        Raises http.client.HTTPException, ValueError or OSError when that is not what comes.
+        Raises http_client.HTTPException, ValueError or OSError when that is not what comes.
         """
         status = 100
         while status < 200:
             line = self._line()
             if not line:
-                raise http.client.RemoteDisconnected("the connection was closed instead of an answer")
+                raise http_client.RemoteDisconnected("the connection was closed instead of an answer")
             version, _, rest = line.partition(" ")
             status = int(rest.split(None, 1)[0]) if rest.strip() else 0
             if not version.startswith("HTTP/1.") or not 100 <= status <= 999:
-                raise http.client.BadStatusLine(line)
+                raise http_client.BadStatusLine(line)
             self.fields = self._fields()
         self.status = self.code = status
 
@@ -146,7 +192,7 @@ class Response(http.client.HTTPResponse):
             if line in ("\r\n", "\n"):
                 return fields
             if not line:
-                raise http.client.IncompleteRead(b"")
+                raise http_client.IncompleteRead(b"")
             if line[0] in " \t":  # folded: the line before goes on
                 fields[name] = f"{fields.get(name, '')} {line.strip()}"
                 continue
@@ -155,7 +201,7 @@ class Response(http.client.HTTPResponse):
             fields[name] = value.strip()
 
 
-class Connection(http.client.HTTPConnection):
+class Connection(http_client.HTTPConnection):
     """The connection to the API: opened with patience, and opened anew when it turns out to be gone."""
 
     debuglevel = 0  # user code may set http.client's own, which prints every request
@@ -178,48 +224,59 @@ class Connection(http.client.HTTPConnection):
                 sleep(0.1 * 2**attempt)
 
     def exchange(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bytes]:
-        """Send a request and read its answer, whole: a response and its body.
-
-        Raises OSError when the connection is dropped, HTTPException or ValueError for an answer that is
-        garbled. An answer to a POST is good once its status is known.
-        """
+        """Send a request and read the whole answer: a response and its body. Raises what `receive` does."""
         if self.sock is None:
             self.connect()
-        unsent: OSError | None = None
-        sent_all = True
+        unsent = None
         try:
-            if len(body) <= WHOLE:
-                self.send(head + body if body else head)
-            else:
-                self.send(head)
-                sent_all = self._send_while_silent(body)
+            self.transmit(head, body)
         except OSError as error:  # an API that hangs up in the middle may have said why (413)
             unsent = error
+        return self.receive(head.startswith(b"POST"), unsent)
+
+    def transmit(self, *pieces: BytesLike) -> None:
+        """Send it all. Raises OSError when the connection is gone, or the API answers before it has read it all."""
+        left = [memoryview(piece) for piece in pieces]
+        while left:
+            try:
+                sent = self.sock.sendmsg(left, (), SEND_FLAGS)
+            except BlockingIOError:
+                poll = select.poll()
+                poll.register(self.sock, select.POLLIN | select.POLLOUT)
+                if poll.poll()[0][1] != select.POLLOUT:
+                    raise BrokenPipeError("the API did not read all of it") from None
+                continue
+            while left and sent >= len(left[0]):
+                sent -= len(left.pop(0))
+            if left:
+                left[0] = left[0][sent:]
+
+    def answered(self) -> bool:
+        """Whether something has come, the end of the connection for instance, that nothing asked for yet."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def receive(self, posted: bool, unsent: OSError | None = None) -> tuple[Response, bytes]:
+        """Read the answer to a request, which may have been sent in part only.
+
+        Raises OSError when the connection was dropped, HTTPException or ValueError for an answer that is
+        garbled. The answer to a POST is good as soon as its status is known.
+        """
         response = Response(self._reader)  # type: ignore[arg-type] # it only wants makefile()
         try:
             response.begin()
             data = response.read()
         except BaseException as error:
             self.close()
-            if response.status and body and isinstance(error, Exception):
+            if posted and response.status and isinstance(error, Exception):
                 return response, b""
             if unsent and isinstance(error, OSError):
                 raise unsent from None
             raise
-        if response.will_close or unsent or not sent_all:
+        if response.will_close or unsent:
             self.close()
         return response, data
-
-    def _send_while_silent(self, body: BytesLike) -> bool:
-        """Send a large body, unless the API answers before it has read that: say whether all was sent."""
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN | select.POLLOUT)
-        left = memoryview(body).cast("B")
-        while left:
-            if poll.poll()[0][1] & ~select.POLLOUT:
-                return False
-            left = left[self.sock.send(left, socket.MSG_DONTWAIT) :]
-        return True
 
 
 class RuntimeAPI:
@@ -235,16 +292,21 @@ class RuntimeAPI:
             raise RuntimeAPIError(f"AWS_LAMBDA_RUNTIME_API={address}: not an address like 127.0.0.1:9001")
         try:
             self._connection = Connection(host)
-        except http.client.InvalidURL as error:
+        except http_client.InvalidURL as error:
             raise RuntimeAPIError(f"AWS_LAMBDA_RUNTIME_API={address}: {error}") from None
         self._base = f"/{prefix}".rstrip("/") + f"/{API_VERSION}/runtime"
         self._common = f" HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\n"
-        self._next = f"GET {self._base}/invocation/next{self._common}\r\n".encode()
+        self._next = encode_head(f"GET {self._base}/invocation/next{self._common}\r\n")
+        self.streaming = ""  # the path of a response that has begun and not ended
 
     def next(self) -> Invocation:
         """Wait for an event. https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-next"""
+        self.streaming = ""
         while True:
-            response, body, _ = self._call(self._next)
+            try:
+                response, body, _ = self._call(self._next)
+            except (OSError, http_client.HTTPException, ValueError) as error:
+                raise RuntimeAPIError(f"GET /invocation/next: {error!r}") from None
             if response.status == 204:  # an emulator without an event: a real `next` would have waited
                 sleep(0.05)
                 continue
@@ -262,12 +324,76 @@ class RuntimeAPI:
         headers = f"Content-Type: {result.content_type}\r\n{invocation.echo}"
         self._post(f"/invocation/{invocation.path}/response", headers, result.body)
 
+    def stream(self, invocation: Invocation, content_type: str, *chunks: BytesLike) -> None:
+        """Begin a response that is sent as it is made, with its first chunks. Raises NotAccepted.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
+        """
+        path = f"/invocation/{invocation.path}/response"
+        headers = f"{STREAM_HEADERS}Content-Type: {content_type}\r\n{invocation.echo}"
+        head = f"POST {self._base}{path}{self._common}{headers}\r\n"
+        pieces = [encode_head(head), *(piece for chunk in chunks for piece in frame_chunk(chunk))]
+        connection = self._connection
+        self.streaming = path
+        if connection.sock and connection.answered():  # a stale connection: better now than after an item is gone
+            connection.close()
+        for again in (False, True):
+            try:
+                if connection.sock is None:
+                    connection.connect()
+                connection.transmit(*pieces)
+                return
+            except OSError as error:
+                connection.close()
+                if again:
+                    raise NotAccepted(f"POST {path}: {error!r}") from None
+
+    def send(self, chunk: BytesLike) -> None:
+        """Send a chunk of the stream that has begun. Raises NotAccepted when Lambda hangs up, or answers early."""
+        if chunk:
+            self._transmit(*frame_chunk(chunk))
+
+    def end(self, failure: Failure | None = None) -> None:
+        """End the stream that has begun, with what went wrong if something did. Raises NotAccepted."""
+        trailers = ""
+        if failure:
+            body = b2a_base64(failure.body(), newline=False).decode()
+            trailers = f"{ERROR_TYPE_HEADER}: {failure.recorded_type}\r\n{ERROR_BODY_HEADER}: {body}\r\n"
+        self._transmit(f"0\r\n{trailers}\r\n".encode())
+        try:
+            response, answer = self._connection.receive(True)
+        except (OSError, http_client.HTTPException, ValueError) as error:
+            raise NotAccepted(f"POST {self.streaming}: {error!r}") from None
+        check_accepted(self.streaming, response, answer)
+
+    def _transmit(self, *pieces: BytesLike) -> None:
+        """Send a part of the stream, as long as Lambda listens."""
+        connection = self._connection
+        error: Exception = BrokenPipeError("Lambda hung up")
+        if connection.sock:
+            try:
+                if not connection.answered():
+                    connection.transmit(*pieces)
+                    return
+            except OSError as broken:
+                error = broken
+            try:
+                response, answer = connection.receive(True, BrokenPipeError("Lambda hung up"))
+                check_accepted(self.streaming, response, answer)
+            except (OSError, http_client.HTTPException, ValueError) as broken:
+                error = broken
+        raise NotAccepted(f"POST {self.streaming}, in the middle of the stream: {error!r}")
+
     def fail(self, invocation: Invocation, failure: Failure) -> None:
-        """Say that the handler failed. Raises NotAccepted.
+        """Say that the handler failed, behind the part of a stream that was sent. Raises NotAccepted.
 
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror
         """
-        self._post(f"/invocation/{invocation.path}/error", error_headers(failure) + invocation.echo, failure.body())
+        if self.streaming:
+            self.end(failure)
+        else:
+            headers = error_headers(failure) + invocation.echo
+            self._post(f"/invocation/{invocation.path}/error", headers, failure.body())
 
     def init_error(self, failure: Failure) -> None:
         """Say that there will be no handler; the runtime then ends. Raises NotAccepted.
@@ -279,14 +405,10 @@ class RuntimeAPI:
     def _post(self, path: str, headers: str, body: BytesLike) -> None:
         head = f"POST {self._base}{path}{self._common}{headers}Content-Length: {len(body)}\r\n\r\n"
         try:
-            response, answer, again = self._call(head.encode("utf-8", "surrogateescape"), body)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            response, answer, again = self._call(encode_head(head), body)
+        except (OSError, http_client.HTTPException, ValueError) as error:
             raise NotAccepted(f"POST {path}: {error!r}") from None
-        if response.status >= 500:  # a container error: Lambda wants us gone
-            raise RuntimeAPIError(f"POST {path}: {explain(response, answer)}")
-        # What is sent again is refused if it had arrived the first time.
-        if response.status >= 300 and not (again and response.status != 413):
-            raise NotAccepted(f"POST {path}: {explain(response, answer)}")
+        check_accepted(path, response, answer, again)
 
     def _call(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bytes, bool]:
         """Exchange, and once more if the connection turns out to be gone: response, body, whether sent again.
@@ -295,7 +417,7 @@ class RuntimeAPI:
         """
         try:
             return (*self._connection.exchange(head, body), False)
-        except (http.client.HTTPException, ValueError) as error:
+        except (http_client.HTTPException, ValueError) as error:
             if head.startswith(b"POST") and not isinstance(error, OSError):
                 raise
         except OSError:
@@ -303,18 +425,39 @@ class RuntimeAPI:
         return (*self._connection.exchange(head, body), True)
 
 
+def frame_chunk(data: BytesLike) -> tuple[BytesLike, ...]:
+    """The pieces of an HTTP chunk, its data among them uncopied."""
+    return f"{len(data):x}\r\n".encode(), data, b"\r\n"
+
+
 def error_headers(failure: Failure) -> str:
     return (
-        "Content-Type: application/json\r\n"
+        f"Content-Type: {JSON}\r\n"
         f"{ERROR_TYPE_HEADER}: {failure.recorded_type}\r\n"
         f"{XRAY_CAUSE_HEADER}: {failure.xray_cause()}\r\n"
     )
 
 
+def encode_head(head: str) -> bytes:
+    """A request's head in the bytes in which its parts came."""
+    return head.encode("utf-8", "surrogateescape")
+
+
 def explain(response: Response, body: bytes) -> str:
-    """An answer of the API in words: its status, and the error JSON that comes with it."""
-    text = body[:500].decode("utf-8", "backslashreplace").strip()
-    return " ".join(f"{response.status} {text}".split())
+    """An answer in a line: its status, and the error JSON that came with it."""
+    return " ".join(f"{response.status} {body[:500].decode('utf-8', 'backslashreplace')}".split())
+
+
+def check_accepted(path: str, response: Response, body: bytes, again: bool = False) -> None:
+    """Raises RuntimeAPIError or NotAccepted for the answer to a POST that says so."""
+    if response.status < 300:
+        return
+    reason = f"POST {path}: {explain(response, body)}"
+    if response.status >= 500:  # a container error: Lambda wants us gone
+        raise RuntimeAPIError(reason)
+    # What is sent again is refused if it had arrived the first time.
+    if response.status == 413 or not again:
+        raise NotAccepted(reason)
 
 
 # ─── 2. Invocation and context ──────────────────────────────────────────────────────────────────────────────
@@ -497,13 +640,13 @@ def refuse_constant(name: str) -> NoReturn:
 decode_json = json.JSONDecoder(parse_constant=refuse_constant).decode
 encode_json = json.JSONEncoder(ensure_ascii=False).encode
 encode_ascii_json = json.JSONEncoder().encode
-encode_record = json.JSONEncoder(ensure_ascii=False, default=repr).encode
+encode_record = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
 def decode_event(invocation: Invocation) -> Any:
     """The event: what its JSON says, or the bytes themselves of any other content type. Raises RuntimeFailure."""
     content_type = invocation.headers.get(CONTENT_TYPE, "")
-    if content_type.partition(";")[0].strip().lower() not in ("application/json", ""):
+    if content_type.partition(";")[0].strip().lower() not in (JSON, ""):
         return invocation.body
     try:
         return decode_json(invocation.body.decode("utf-8-sig"))
@@ -524,11 +667,50 @@ class Result:
 def encode_result(value: Any) -> Result:
     """Bytes as they are, anything else as JSON. Raises RuntimeFailure for what JSON cannot carry."""
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return Result(bytes(value) if isinstance(value, memoryview) else value, "application/octet-stream")
+        return Result(bytes(value) if isinstance(value, memoryview) else value, BYTES)
     try:
-        return Result(result_json(value).encode(), "application/json")
+        return Result(result_json(value).encode(), JSON)
     except Exception as error:
         raise RuntimeFailure("MarshalError", f"Unable to marshal response: {message_of(error)}") from None
+
+
+def encode_item(item: Any) -> BytesLike:
+    """An item of a stream as bytes. Raises RuntimeFailure for what is neither str nor bytes-like."""
+    if isinstance(item, bytes):
+        return item
+    try:
+        return item.encode() if isinstance(item, str) else memoryview(item).cast("B")
+    except (TypeError, UnicodeEncodeError) as error:
+        what = str(error) if isinstance(item, str) else f"must be str or bytes-like, not {type(item).__name__}"
+        raise RuntimeFailure("MarshalError", f"Unable to marshal response: an item of the stream: {what}") from None
+
+
+def encode_prelude(item: dict[Any, Any]) -> bytes:
+    """The HTTP status, headers and cookies that go before the body of a stream. Raises RuntimeFailure."""
+    prelude = {"statusCode": 200, "headers": {}, "cookies": [], **item}
+    fault = prelude_fault(**prelude) if len(prelude) == 3 else f"a prelude has no {[*prelude][3]!r}"
+    if fault:
+        raise RuntimeFailure("MarshalError", f"Unable to marshal response: {fault}")
+    return encode_json(prelude).encode("utf-8", "backslashreplace")
+
+
+def prelude_fault(statusCode: Any, headers: Any, cookies: Any) -> str:  # noqa: N803 # as on the wire
+    """What is wrong with a prelude, if something is."""
+    if not isinstance(statusCode, int) or isinstance(statusCode, bool) or not 100 <= statusCode <= 599:
+        return f"statusCode must be an int from 100 to 599, not {statusCode!r}"
+    if not isinstance(headers, dict):
+        return f"headers must be a dict, not {type(headers).__name__}"
+    if not isinstance(cookies, (list, tuple)):
+        return f"cookies must be a list, not {type(cookies).__name__}"
+    for name, value in headers.items():
+        if not isinstance(name, str):
+            return f"a name in headers must be a string, not {type(name).__name__}"
+        if not isinstance(value, str):
+            return f"headers[{name!r}] must be a string, not {type(value).__name__}"
+    for number, value in enumerate(cookies):
+        if not isinstance(value, str):
+            return f"cookies[{number}] must be a string, not {type(value).__name__}"
+    return ""
 
 
 def result_json(value: Any) -> str:
@@ -617,8 +799,10 @@ class Failure:
             self.type = self.cause_type = type(error).__name__
             known = self.type.isascii() and self.type.isidentifier()
             self.recorded_type = f"Function.{self.type if known else 'Unknown'}"
+            import traceback
+
             self.frames = user_frames(error.__traceback__)
-            self.stack = standard("traceback").format_list(self.frames)
+            self.stack = traceback.format_list(self.frames)
 
     def report(self) -> dict[str, Any]:
         return {
@@ -658,22 +842,20 @@ def message_of(error: BaseException) -> str:
         return f"<{type(error).__name__}; its message cannot be had: __str__ raised {type(another).__name__}>"
 
 
-def user_frames(traceback: TracebackType | None) -> list[Frame]:
-    """The frames of a traceback as (file, line number, function, source line), without the runtime's own."""
+def user_frames(raised_at: TracebackType | None) -> list[Frame]:
+    """The frames of a traceback that are not the runtime's own, nor asyncio's or importlib's on the way there."""
+    import traceback
+
     own = user_frames.__code__.co_filename
+    frames: list[Frame] = []
     try:
-        return [
-            (frame.filename, frame.lineno or 0, frame.name, frame.line or "")
-            for frame in standard("traceback").extract_tb(traceback)
-            if frame.filename != own and not frame.filename.startswith("<frozen importlib")
-        ]
-    except Exception:  # a source file that went away while it was read, and the like
-        return []
-
-
-def standard(name: str) -> Any:
-    """Import a standard module late, at first need."""
-    return __import__(name)
+        for frame in traceback.extract_tb(raised_at):
+            name = frame.filename
+            if name != own and not name.startswith("<frozen importlib") and (frames or "/asyncio/" not in name):
+                frames.append((name, frame.lineno or 0, frame.name, frame.line or ""))
+    except Exception:  # a source file that goes away while it is read, and the like
+        pass
+    return frames
 
 
 def working_directory() -> str:
@@ -720,6 +902,7 @@ class Log:
             # event that CloudWatch keeps, so that a line is one write.
             out = open(1, "w", 1 << 18, sys.stdout.encoding, sys.stdout.errors, closefd=False)
             out.reconfigure(line_buffering=True)
+            out.buffer.raw.name = sys.stdout.name  # type: ignore[attr-defined]
             sys.stdout = out
         self._stdout = sys.stdout
 
@@ -832,7 +1015,8 @@ def set_up_logging(logging: Any, log: Log) -> None:
             return self._text
 
     class JsonFormatter(Formatter):
-        known = {*vars(logging.makeLogRecord({})), "message", "asctime", "aws_request_id", "tenant_id", "requestId"}
+        known = {*vars(logging.makeLogRecord({})), "message", "asctime", "aws_request_id", "tenant_id"}
+        known |= {"timestamp", "level", "logger", "stackTrace", "errorType", "errorMessage", "requestId", "location"}
 
         def format(self, record: Any) -> str:
             fields = {
@@ -843,7 +1027,9 @@ def set_up_logging(logging: Any, log: Log) -> None:
             }
             if record.exc_info and record.exc_info[0]:
                 kind, error, frames = record.exc_info
-                fields["stackTrace"] = standard("traceback").format_tb(frames)
+                import traceback
+
+                fields["stackTrace"] = traceback.format_tb(frames)
                 fields["errorType"] = kind.__name__
                 fields["errorMessage"] = message_of(error)
             fields["requestId"] = record.aws_request_id
@@ -851,7 +1037,9 @@ def set_up_logging(logging: Any, log: Log) -> None:
                 fields["location"] = f"{record.pathname}:{record.funcName}:{record.lineno}"
             if record.tenant_id:
                 fields["tenantId"] = record.tenant_id
-            fields.update((name, value) for name, value in vars(record).items() if name not in self.known)
+            for name, value in vars(record).items():
+                if name not in self.known and value is not None:
+                    fields.setdefault(name, value)
             return encode_record(fields) + "\n"
 
     class LambdaLoggerHandler(logging.Handler):  # type: ignore[misc]
@@ -890,20 +1078,25 @@ def set_up_logging(logging: Any, log: Log) -> None:
 
 def serve(api: RuntimeAPI, handler: Handler, log: Log, shutdown: Shutdown) -> NoReturn:
     """Serve one invocation after another. Each is over only when the `next` after it is asked for."""
+    await_ = Awaiter()
     while True:
         shutdown.check()
         invocation = api.next()
         log.begin(invocation)
         follow_trace(invocation)
-        answer = invoke(handler, invocation, log)
-        shutdown.check()
+        answer = None
         try:
+            answer = invoke(handler, invocation, api, log, await_)
+            shutdown.check()
             if isinstance(answer, Failure):
                 log.failure(answer)
                 api.fail(invocation, answer)
-            else:
+            elif isinstance(answer, Result):
                 log.flush()
                 api.respond(invocation, answer)
+            else:
+                log.flush()
+                api.end()
         except NotAccepted as reason:
             log.warning(f"Lambda did not take the answer: {reason}")
         if isinstance(answer, Failure) and answer.exit:
@@ -911,13 +1104,112 @@ def serve(api: RuntimeAPI, handler: Handler, log: Log, shutdown: Shutdown) -> No
         del invocation, answer  # may be large, and `next` may wait for hours
 
 
-def invoke(handler: Handler, invocation: Invocation, log: Log) -> Result | Failure:
-    """From invocation to answer. Whatever is raised on the way is one."""
+def invoke(
+    handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, await_: Awaiter
+) -> Result | Failure | None:
+    """Call the handler: its result, None if that has been streamed already, or whatever went wrong.
+
+    Raises NotAccepted when Lambda hangs up in the middle of a stream.
+    """
+
+    def send(item: Any) -> None:
+        """Send an item of a stream. The first one may be a prelude; eight NULs part it from the body."""
+        if api.streaming:
+            api.send(encode_item(item))
+        elif isinstance(item, dict):
+            api.stream(invocation, HTTP_RESPONSE, encode_prelude(item), bytes(8))
+        else:
+            api.stream(invocation, BYTES, encode_item(item))
+
     try:
         event = decode_event(invocation)
-        return encode_result(handler(event, LambdaContext(invocation, log)))
+        result = handler(event, LambdaContext(invocation, log))
+        if hasattr(type(result), "__await__"):
+            result = await_(result)
+        if isinstance(result, AsyncGeneratorType):
+            await_(pump_async(result, send))
+        elif isinstance(result, GeneratorType):
+            pump(result, send)
+        else:
+            return encode_result(result)
+        if not api.streaming:
+            api.stream(invocation, BYTES)
+        return None
+    except (NotAccepted, RuntimeAPIError):
+        raise
     except BaseException as error:
         return Failure(error, invocation.request_id)
+
+
+def pump(items: Generator[Any, None, Any], send: Callable[[Any], None]) -> None:
+    """Send what a generator yields, each item before the next is asked for; close it whatever happens."""
+    from contextvars import copy_context
+
+    run = copy_context().run  # what the handler sets there is gone with it
+    try:
+        while True:
+            try:
+                item = run(next, items)
+            except StopIteration:
+                return
+            send(item)
+    finally:
+        run(items.close)
+
+
+async def pump_async(items: AsyncGenerator[Any, None], send: Callable[[Any], None]) -> None:
+    """The same of an async generator; in one task, as what it is within (`async with`) may insist on that."""
+    try:
+        async for item in items:
+            send(item)
+    finally:
+        await items.aclose()
+
+
+class Awaiter:
+    """Runs awaitables on one event loop that lives as long as the process, so that clients made there stay usable.
+
+    What a handler leaves running stays pending, and goes on with the next invocation.
+    """
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def __call__(self, awaitable: Awaitable[Any]) -> Any:
+        """What the awaitable returns or raises. When we are told to end it is cancelled first."""
+
+        async def wait() -> Any:
+            return await awaitable
+
+        loop = self._loop = self._loop or self._find_loop()
+        task = loop.create_task(wait())
+        task.add_done_callback(lambda _: loop.stop())
+        try:
+            while not task.done():
+                loop.run_forever()
+        except BaseException:  # SIGTERM, or sys.exit() in a task
+            task.cancel()
+            while not task.done():
+                loop.run_forever()
+            task.cancelled() or task.exception()  # asyncio complains of one that nobody looked at
+            raise
+        return task.result()
+
+    @staticmethod
+    def _find_loop() -> asyncio.AbstractEventLoop:
+        """The event loop that the user's module has made while it was imported, or else a new one."""
+        import asyncio
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            try:
+                loop = asyncio.get_event_loop()
+            except RuntimeError:
+                loop = asyncio.new_event_loop()
+        if loop.is_closed():
+            loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        return loop
 
 
 def follow_trace(invocation: Invocation) -> None:
@@ -1003,7 +1295,9 @@ def set_up_path() -> list[str]:
     sys.path[:0] = [environ.get("LAMBDA_TASK_ROOT") or working_directory(), *layers]
     for folder in layers:
         if any(name.endswith(".pth") for name in os.listdir(folder)):
-            standard("site").addsitedir(folder)
+            import site
+
+            site.addsitedir(folder)
     runtime_dir = environ.get("LAMBDA_RUNTIME_DIR")
     if runtime_dir and os.path.isdir(runtime_dir):
         if runtime_dir not in sys.path:
