@@ -150,14 +150,12 @@ class Response(http_client.HTTPResponse):
     Chunks, trailers and lengths are left to `read()`, which http.client does well.
     """
 
-    status = 0  # of an answer that was cut before its status line was whole
-
     def begin(self) -> None:
         """Read the status line and the headers, passing over any interim (1xx) answers.
 
         Raises http_client.HTTPException, ValueError or OSError when that is not what comes.
         """
-        status = 100
+        status = self.status = 0  # as long as none is known
         while status < 200:
             line = self._line()
             if not line:
@@ -332,7 +330,7 @@ class RuntimeAPI:
         path = f"/invocation/{invocation.path}/response"
         headers = f"{STREAM_HEADERS}Content-Type: {content_type}\r\n{invocation.echo}"
         head = f"POST {self._base}{path}{self._common}{headers}\r\n"
-        pieces = [encode_head(head), *(piece for chunk in chunks for piece in frame_chunk(chunk))]
+        pieces = [encode_head(head), *(piece for chunk in chunks if chunk for piece in frame_chunk(chunk))]
         connection = self._connection
         self.streaming = path
         if connection.sock and connection.answered():  # a stale connection: better now than after an item is gone
@@ -645,11 +643,12 @@ encode_record = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 def decode_event(invocation: Invocation) -> Any:
     """The event: what its JSON says, or the bytes themselves of any other content type. Raises RuntimeFailure."""
+    body, invocation.body = invocation.body, b""  # the handler need not share its memory with them
     content_type = invocation.headers.get(CONTENT_TYPE, "")
     if content_type.partition(";")[0].strip().lower() not in (JSON, ""):
-        return invocation.body
+        return body
     try:
-        return decode_json(invocation.body.decode("utf-8-sig"))
+        return decode_json(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise RuntimeFailure("UnmarshalError", f"Unable to unmarshal input: {error}") from None
 
@@ -679,9 +678,12 @@ def encode_item(item: Any) -> BytesLike:
     if isinstance(item, bytes):
         return item
     try:
-        return item.encode() if isinstance(item, str) else memoryview(item).cast("B")
+        if isinstance(item, str):
+            return item.encode()
+        view = memoryview(item)
+        return view.cast("B") if view.c_contiguous else view.tobytes()
     except (TypeError, UnicodeEncodeError) as error:
-        what = str(error) if isinstance(item, str) else f"must be str or bytes-like, not {type(item).__name__}"
+        what = str(error) if isinstance(item, str) else f"it must be str or bytes-like, not {type(item).__name__}"
         raise RuntimeFailure("MarshalError", f"Unable to marshal response: an item of the stream: {what}") from None
 
 
@@ -732,7 +734,7 @@ def result_json(value: Any) -> str:
             return mark
         if isinstance(value, bytes):
             return value.decode()
-        if hasattr(value, "_asdict"):
+        if callable(getattr(value, "_asdict", None)):
             return as_plain(value)
         raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
