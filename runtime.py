@@ -33,7 +33,7 @@ import signal
 import socket
 import sys
 from binascii import b2a_base64
-from time import gmtime, sleep, strftime, time
+from time import gmtime, monotonic, sleep, strftime, time
 from types import AsyncGeneratorType, GeneratorType
 
 TYPE_CHECKING = False  # typing is slow to import, and only a type checker needs it
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import asyncio
     import http.client as http_client
     from collections.abc import AsyncGenerator, Awaitable, Generator
+    from contextvars import ContextVar
     from types import FrameType, ModuleType, TracebackType
     from typing import Any, Callable, NoReturn, Union
 
@@ -55,6 +56,7 @@ __version__ = "1.0.0"
 # https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
 API_VERSION = "2018-06-01"
+EXTENSION_API_VERSION = "2020-01-01"
 USER_AGENT = f"runtime.py/{__version__} Python/{sys.version.split()[0]}"  # Lambda records the first word
 
 # Response headers of `next`, in lower case, as they are looked up.
@@ -67,6 +69,7 @@ COGNITO_IDENTITY = "lambda-runtime-cognito-identity"
 TENANT_ID = "lambda-runtime-aws-tenant-id"
 INVOCATION_ID = "lambda-runtime-invocation-id"
 CONTENT_TYPE = "content-type"
+EXTENSION_ID = "lambda-extension-identifier"  # of a registration
 
 # Request headers of an answer.
 ERROR_TYPE_HEADER = "Lambda-Runtime-Function-Error-Type"
@@ -292,7 +295,9 @@ class RuntimeAPI:
             self._connection = Connection(host)
         except http_client.InvalidURL as error:
             raise RuntimeAPIError(f"AWS_LAMBDA_RUNTIME_API={address}: {error}") from None
-        self._base = f"/{prefix}".rstrip("/") + f"/{API_VERSION}/runtime"
+        root = f"/{prefix}".rstrip("/")
+        self._base = f"{root}/{API_VERSION}/runtime"
+        self._extension = f"{root}/{EXTENSION_API_VERSION}/extension"
         self._common = f" HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\n"
         self._next = encode_head(f"GET {self._base}/invocation/next{self._common}\r\n")
         self.streaming = ""  # the path of a response that has begun and not ended
@@ -301,18 +306,13 @@ class RuntimeAPI:
         """Wait for an event. https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-next"""
         self.streaming = ""
         while True:
-            try:
-                response, body, _ = self._call(self._next)
-            except (OSError, http_client.HTTPException, ValueError) as error:
-                raise RuntimeAPIError(f"GET /invocation/next: {error!r}") from None
+            response, body = self._demand(self._next)
             if response.status == 204:  # an emulator without an event: a real `next` would have waited
                 sleep(0.05)
-                continue
-            if response.status // 100 != 2:
-                raise RuntimeAPIError(f"GET /invocation/next: {explain(response, body)}")
-            if not response.fields.get(REQUEST_ID):
+            elif response.fields.get(REQUEST_ID):
+                return Invocation(response.fields, body)
+            else:
                 raise RuntimeAPIError("GET /invocation/next: an event without a request id")
-            return Invocation(response.fields, body)
 
     def respond(self, invocation: Invocation, result: Result) -> None:
         """Send the handler's result. Raises NotAccepted.
@@ -399,6 +399,44 @@ class RuntimeAPI:
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-initerror
         """
         self._post("/init/error", error_headers(failure), failure.body())
+
+    def restore_next(self) -> None:
+        """Say that a snapshot may be taken; returns in each copy of the process that is restored from it.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
+        """
+        self._demand(encode_head(f"GET {self._base}/restore/next{self._common}\r\n"))
+        self._connection.close()  # its other end is not in the snapshot
+
+    def restore_error(self, failure: Failure) -> None:
+        """Say that a restored copy cannot be used; the runtime then ends. Raises NotAccepted."""
+        self._post("/restore/error", error_headers(failure), failure.body())
+
+    def register_extension(self, name: str) -> str:
+        """Become an internal extension that wants no events: its identifier.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
+        """
+        headers = f"Lambda-Extension-Name: {name}\r\nContent-Type: {JSON}\r\nContent-Length: 14\r\n"
+        head = f"POST {self._extension}/register{self._common}{headers}\r\n"
+        response, _ = self._demand(encode_head(head), b'{"events": []}')
+        return response.fields.get(EXTENSION_ID, "")
+
+    def extension_next(self, identifier: str) -> None:
+        """Say that the extension is ready. Without events to wait for this does not return."""
+        headers = f"Lambda-Extension-Identifier: {identifier}\r\n"
+        self._demand(encode_head(f"GET {self._extension}/event/next{self._common}{headers}\r\n"))
+
+    def _demand(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bytes]:
+        """A call without which there is no going on."""
+        call = head.split(b" HTTP/", 1)[0].decode()
+        try:
+            response, answer, _ = self._call(head, body)
+        except (OSError, http_client.HTTPException, ValueError) as error:
+            raise RuntimeAPIError(f"{call}: {error!r}") from None
+        if response.status // 100 != 2:
+            raise RuntimeAPIError(f"{call}: {explain(response, answer)}")
+        return response, answer
 
     def _post(self, path: str, headers: str, body: BytesLike) -> None:
         head = f"POST {self._base}{path}{self._common}{headers}Content-Length: {len(body)}\r\n\r\n"
@@ -611,6 +649,8 @@ def load_handler(name: str) -> Handler:
 
     Raises RuntimeFailure, or whatever the user's module raised.
     """
+    if not name:
+        raise RuntimeFailure("MalformedHandlerName", "Bad handler '': neither an argument nor _HANDLER names one")
     path, dot, function = name.rpartition(".")
     module = path.replace("/", ".")
     if not dot or not all(module.split(".")):
@@ -788,7 +828,7 @@ class Failure:
     frames, of the user's code alone. Made from anything that can be raised, and never raises itself.
     """
 
-    def __init__(self, error: BaseException, request_id: str = "") -> None:
+    def __init__(self, error: BaseException, request_id: str = "", recorded_type: str = "") -> None:
         self.request_id = request_id
         self.message = message_of(error)
         self.exit = SystemExit(error.code) if isinstance(error, SystemExit) else None  # without its traceback
@@ -798,9 +838,9 @@ class Failure:
             self.frames: list[Frame] = []
             self.stack = list(error.stack)
         else:
-            self.type = self.cause_type = type(error).__name__
+            self.type = self.cause_type = class_name(error)
             known = self.type.isascii() and self.type.isidentifier()
-            self.recorded_type = f"Function.{self.type if known else 'Unknown'}"
+            self.recorded_type = recorded_type or f"Function.{self.type if known else 'Unknown'}"
             import traceback
 
             self.frames = user_frames(error.__traceback__)
@@ -837,11 +877,16 @@ class Failure:
             message, frames = message[: len(message) // 2], frames[(len(frames) + 1) // 2 :]
 
 
+def class_name(error: BaseException) -> str:
+    """The name of an exception's class, which a metaclass may hide."""
+    return str(type.__dict__["__name__"].__get__(type(error)))
+
+
 def message_of(error: BaseException) -> str:
     try:
         return str(error)
     except BaseException as another:  # whatever it is: the error to report is the first one
-        return f"<{type(error).__name__}; its message cannot be had: __str__ raised {type(another).__name__}>"
+        return f"<{class_name(error)}; its message cannot be had: __str__ raised {class_name(another)}>"
 
 
 def user_frames(raised_at: TracebackType | None) -> list[Frame]:
@@ -884,15 +929,16 @@ def frame_type(base: int, level: int) -> int:
 class Log:
     """The function's log: standard output, or frames on a file descriptor if Lambda gives one.
 
-    Knows the invocation in work, whose id its records carry.
+    Knows the invocation in work, as its records carry the request id. With several in work at once it is the
+    one of the context, in the sense of contextvars; otherwise it is that of the process, whatever the thread.
     """
 
     def __init__(self) -> None:
         environ = os.environ
         self.json = environ.get("AWS_LAMBDA_LOG_FORMAT", "").lower() == "json"
         self.level = environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
-        self.request_id = ""
-        self.tenant_id: str | None = None
+        self._invocation: Invocation | None = None
+        self._invocations: ContextVar[Invocation] | None = None
         frames_fd = environ.pop("_LAMBDA_TELEMETRY_LOG_FD", "")
         self.framed = frames_fd.isdigit()
         try:
@@ -908,9 +954,40 @@ class Log:
             sys.stdout = out
         self._stdout = sys.stdout
 
+    def connect(self, path: str) -> None:
+        """Have standard output and error go to a Unix socket, if a path is given; so it is with several workers."""
+        if path:
+            with socket.socket(socket.AF_UNIX) as provider:
+                provider.connect(path)
+                for fd in {1, 2, self._fd} if not self.framed else {1, 2}:
+                    os.dup2(provider.fileno(), fd)
+
+    def share(self) -> None:
+        """From now on there are several invocations in work at once."""
+        from contextvars import ContextVar
+
+        self._invocations = ContextVar("invocation")
+
     def begin(self, invocation: Invocation) -> None:
-        self.request_id = invocation.request_id
-        self.tenant_id = invocation.headers.get(TENANT_ID)
+        if self._invocations:
+            self._invocations.set(invocation)
+            return
+        self._invocation = invocation
+        trace_id = invocation.headers.get(TRACE_ID)
+        if trace_id:
+            os.environ["_X_AMZN_TRACE_ID"] = trace_id  # where the X-Ray SDK looks for it
+        else:
+            os.environ.pop("_X_AMZN_TRACE_ID", None)
+
+    @property
+    def request_id(self) -> str:
+        invocation = self._invocations.get(None) if self._invocations else self._invocation
+        return invocation.request_id if invocation else ""
+
+    @property
+    def tenant_id(self) -> str | None:
+        invocation = self._invocations.get(None) if self._invocations else self._invocation
+        return invocation.headers.get(TENANT_ID) if invocation else None
 
     def write(self, text: str, frame: int = TEXT_FRAME) -> None:
         """Write a record as it is, in one piece, behind all that was printed before it."""
@@ -1073,22 +1150,27 @@ def set_up_logging(logging: Any, log: Log) -> None:
         logging.root.setLevel(level)
 
 
-# ─── 5. The loop, and the start and end ─────────────────────────────────────────────────────────────────────
-# What happens in which order, and the only code that decides what is fatal.
-# https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+# ─── 5. The loop ────────────────────────────────────────────────────────────────────────────────────────────
+# What happens in which order, and what becomes of errors: only this section and the last one decide what is fatal.
+# https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html
 
 
-def serve(api: RuntimeAPI, handler: Handler, log: Log, shutdown: Shutdown) -> NoReturn:
-    """Serve one invocation after another. Each is over only when the `next` after it is asked for."""
-    await_ = Awaiter()
+def serve(
+    api: RuntimeAPI, handler: Handler, log: Log, shutdown: Shutdown, loop: EventLoop, patient: bool = False
+) -> NoReturn:
+    """Serve one invocation after another. Each is over only when the `next` after it is asked for.
+
+    Ends by what it raises: RuntimeAPIError, or SystemExit. A `patient` loop is one of several, and ends only when
+    there is no `next` to be had for some time.
+    """
+    bearable = (NotAccepted, RuntimeAPIError) if patient else NotAccepted
     while True:
         shutdown.check()
-        invocation = api.next()
+        invocation = persist(api.next) if patient else api.next()
         log.begin(invocation)
-        follow_trace(invocation)
         answer = None
         try:
-            answer = invoke(handler, invocation, api, log, await_)
+            answer = invoke(handler, invocation, api, log, loop)
             shutdown.check()
             if isinstance(answer, Failure):
                 log.failure(answer)
@@ -1099,7 +1181,7 @@ def serve(api: RuntimeAPI, handler: Handler, log: Log, shutdown: Shutdown) -> No
             else:
                 log.flush()
                 api.end()
-        except NotAccepted as reason:
+        except bearable as reason:
             log.warning(f"Lambda did not take the answer: {reason}")
         if isinstance(answer, Failure) and answer.exit:
             raise answer.exit
@@ -1107,7 +1189,7 @@ def serve(api: RuntimeAPI, handler: Handler, log: Log, shutdown: Shutdown) -> No
 
 
 def invoke(
-    handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, await_: Awaiter
+    handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, loop: EventLoop
 ) -> Result | Failure | None:
     """Call the handler: its result, None if that has been streamed already, or whatever went wrong.
 
@@ -1127,9 +1209,9 @@ def invoke(
         event = decode_event(invocation)
         result = handler(event, LambdaContext(invocation, log))
         if hasattr(type(result), "__await__"):
-            result = await_(result)
+            result = loop.run(result)
         if isinstance(result, AsyncGeneratorType):
-            await_(pump_async(result, send))
+            loop.pump(result, send)
         elif isinstance(result, GeneratorType):
             pump(result, send)
         else:
@@ -1141,6 +1223,16 @@ def invoke(
         raise
     except BaseException as error:
         return Failure(error, invocation.request_id)
+
+
+def persist(call: Callable[[], Any]) -> Any:
+    """Call, and again after a while if that failed, some times."""
+    for delay in (0.1, 0.2, 0.4, 0.8):
+        try:
+            return call()
+        except RuntimeAPIError:
+            sleep(delay)
+    return call()
 
 
 def pump(items: Generator[Any, None, Any], send: Callable[[Any], None]) -> None:
@@ -1159,68 +1251,77 @@ def pump(items: Generator[Any, None, Any], send: Callable[[Any], None]) -> None:
         run(items.close)
 
 
-async def pump_async(items: AsyncGenerator[Any, None], send: Callable[[Any], None]) -> None:
-    """The same of an async generator; in one task, as what it is within (`async with`) may insist on that."""
-    try:
-        async for item in items:
-            send(item)
-    finally:
-        await items.aclose()
+class EventLoop:
+    """The event loop on which what a handler has to await runs; one, so that clients made there stay usable.
 
-
-class Awaiter:
-    """Runs awaitables on one event loop that lives as long as the process, so that clients made there stay usable.
-
-    What a handler leaves running stays pending, and goes on with the next invocation.
+    It runs while there is something to wait for. What a handler leaves running goes on with the next invocation.
     """
 
     _loop: asyncio.AbstractEventLoop | None = None
 
-    def __call__(self, awaitable: Awaitable[Any]) -> Any:
-        """What the awaitable returns or raises. When we are told to end it is cancelled first."""
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that the user's module has made while it was imported, or else a new one."""
+        if self._loop is None:
+            import asyncio
+            import warnings
 
-        async def wait() -> Any:
-            return await awaitable
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                try:
+                    self._loop = asyncio.get_event_loop()
+                except RuntimeError:
+                    self._loop = asyncio.new_event_loop()
+            if self._loop.is_closed():
+                self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+        return self._loop
 
-        loop = self._loop = self._loop or self._find_loop()
-        task = loop.create_task(wait())
-        task.add_done_callback(lambda _: loop.stop())
+    def run(self, awaitable: Awaitable[Any]) -> Any:
+        """What an awaitable returns or raises. If we are told to end meanwhile, it is cancelled first."""
+        task = self.loop.create_task(outcome(awaitable))
+        task.add_done_callback(lambda _: self.loop.stop())
         try:
             while not task.done():
-                loop.run_forever()
-        except BaseException:  # SIGTERM, or sys.exit() in a task
+                self.loop.run_forever()
+        except BaseException:  # SIGTERM, or sys.exit() in some other task
             task.cancel()
             while not task.done():
-                loop.run_forever()
-            task.cancelled() or task.exception()  # asyncio complains of one that nobody looked at
+                self.loop.run_forever()
             raise
-        return task.result()
+        return result_of(task.result())
 
-    @staticmethod
-    def _find_loop() -> asyncio.AbstractEventLoop:
-        """The event loop that the user's module has made while it was imported, or else a new one."""
-        import asyncio
-        import warnings
+    def pump(self, items: AsyncGenerator[Any, None], send: Callable[[Any], None]) -> None:
+        """Send what an async generator yields, as `pump` does."""
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            try:
-                loop = asyncio.get_event_loop()
-            except RuntimeError:
-                loop = asyncio.new_event_loop()
-        if loop.is_closed():
-            loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        return loop
+        async def send_now(item: Any) -> None:
+            send(item)
+
+        self.run(pump_async(items, send_now))
 
 
-def follow_trace(invocation: Invocation) -> None:
-    """Put the X-Ray header where the X-Ray SDK looks for it."""
-    trace_id = invocation.headers.get(TRACE_ID)
-    if trace_id:
-        os.environ["_X_AMZN_TRACE_ID"] = trace_id
-    else:
-        os.environ.pop("_X_AMZN_TRACE_ID", None)
+async def pump_async(items: AsyncGenerator[Any, None], send: Callable[[Any], Awaitable[None]]) -> None:
+    """Send what an async generator yields; in one task, as what it is within (`async with`) may insist on."""
+    try:
+        async for item in items:
+            await send(item)
+    finally:
+        await items.aclose()
+
+
+async def outcome(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    """What an awaitable returns and raises. An exception that got out, a SystemExit, would end the loop itself."""
+    try:
+        return await awaitable, None
+    except BaseException as error:
+        return None, error
+
+
+def result_of(outcome: tuple[Any, BaseException | None]) -> Any:
+    result, error = outcome
+    if error:
+        raise error
+    return result
 
 
 class Shutdown:
@@ -1235,8 +1336,13 @@ class Shutdown:
         signal.signal(signal.SIGTERM, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        raise SystemExit(0)
+        if not self.requested:  # once: a second signal shall not cut short the clean-up that the first one caused
+            self.requested = True
+            raise SystemExit(0)
+
+    def installed(self) -> bool:
+        """Whether it is still us whom the signal reaches, and not the user."""
+        return signal.getsignal(signal.SIGTERM) == self._on_signal
 
     def check(self) -> None:
         """Raises SystemExit if we were asked to end, or are a child that the user's code forked and let return."""
@@ -1244,22 +1350,197 @@ class Shutdown:
             raise SystemExit(0)
 
 
+# ─── 6. Several invocations at once ─────────────────────────────────────────────────────────────────────────
+# Lambda Managed Instances: N times the same loop. For an ordinary handler in processes, each of which imports it for
+# itself; for an async one in threads, which poll and answer, around one event loop.
+# https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-python-runtime.html
+
+EACH, TOGETHER, GAVE_UP = b"1", b"N", b"!"  # what a worker tells: how many invocations it serves; the API is gone
+
+
+def supervise(count: int, work: Callable[[Callable[[bytes], Any]], int], log: Log) -> int:
+    """Keep `count` workers at work, or one that does the work of all, until we are told to end.
+
+    This process imports nothing of the user's. A worker that dies is replaced, ever later if that goes on. Returns
+    1 if none gets through its init, or one finds that the API is gone.
+    """
+    Shutdown()
+    workers: dict[int, tuple[int, float]] = {}  # by process id: the pipe on which it tells, when it was started
+    told = b""
+    try:
+        for _ in range(count):  # the first one that is ready tells of which kind the handler is
+            pid, pipe = start_worker(work)
+            workers[pid] = pipe, monotonic()
+            told = os.read(pipe, 1)
+            if told in (EACH, TOGETHER):
+                break
+            del workers[pid]
+            os.waitpid(pid, 0)
+        else:
+            return 1
+        wanted = count if told == EACH else 1
+        pause, due = 0.1, 0.0
+        while True:
+            now = monotonic()
+            while len(workers) < wanted and now >= due:
+                pid, pipe = start_worker(work)
+                workers[pid] = pipe, now
+            pid, status = os.waitpid(-1, os.WNOHANG if len(workers) < wanted else 0) if workers else (0, 0)
+            if not pid:
+                sleep(0.02)
+            elif pid in workers:
+                pipe, started = workers.pop(pid)
+                os.set_blocking(pipe, False)
+                told = os.read(pipe, 9)
+                os.close(pipe)
+                if told.endswith(GAVE_UP) or not (told or workers):
+                    return 1
+                log.warning(f"Worker {pid} ended with status {os.waitstatus_to_exitcode(status)} and is replaced")
+                pause = 0.1 if now - started > 1 else min(2 * pause, 10.0)
+                due = now + pause
+    finally:
+        stop_workers(list(workers))
+
+
+def start_worker(work: Callable[[Callable[[bytes], Any]], int]) -> tuple[int, int]:
+    """Fork a worker: its process id, and the pipe on which it tells."""
+    told, tell = os.pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # until the child is no longer a copy of its parent
+
+    def live() -> int:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        try:
+            return work(lambda what: os.write(tell, what))
+        except RuntimeAPIError:
+            os.write(tell, GAVE_UP)
+            raise
+
+    pid = os.fork()
+    if not pid:
+        end(status_of(live))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    os.close(tell)
+    return pid, told
+
+
+def stop_workers(pids: list[int]) -> None:
+    """End all workers, if need be by force, and leave none behind."""
+    for number, until in ((signal.SIGTERM, monotonic() + 2), (signal.SIGKILL, monotonic() + 4)):
+        for pid in pids:
+            os.kill(pid, number)  # not waited for yet: it cannot be another's
+        while pids and monotonic() < until:
+            pids = [pid for pid in pids if not os.waitpid(pid, os.WNOHANG)[0]]
+            sleep(0.005)
+
+
+def is_async(handler: Handler) -> bool:
+    from inspect import isasyncgenfunction, iscoroutinefunction
+
+    call = type(handler).__call__  # of an object that is called like a function
+    return any(test(it) for test in (isasyncgenfunction, iscoroutinefunction) for it in (handler, call))
+
+
+def serve_together(count: int, address: str, handler: Handler, log: Log, shutdown: Shutdown) -> NoReturn:
+    """Serve several invocations at once. Ends by what it raises, as `serve`."""
+    from threading import Thread
+
+    loop = SharedEventLoop()
+    log.share()
+
+    def poll() -> None:
+        try:
+            serve(RuntimeAPI(address), handler, log, shutdown, loop, patient=True)
+        except BaseException as error:
+            loop.end(error)
+
+    for _ in range(count):
+        Thread(target=poll, daemon=True).start()
+    loop.run_forever()
+
+
+class SharedEventLoop(EventLoop):
+    """The event loop of several invocations: runs in the main thread, and is called from those that serve."""
+
+    _error: BaseException | None = None
+
+    def run_forever(self) -> NoReturn:
+        """Run until `end` is called; then give what is in work a moment to clean up, and raise what that was given."""
+        import asyncio
+
+        try:
+            while not self._error:
+                self.loop.run_forever()
+            raise self._error
+        finally:
+            tasks = asyncio.all_tasks(self.loop)
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                self.loop.run_until_complete(asyncio.wait(tasks, timeout=0.2))
+
+    def end(self, error: BaseException) -> None:
+        self._error = self._error or error
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def run(self, awaitable: Awaitable[Any]) -> Any:
+        import asyncio
+
+        return result_of(asyncio.run_coroutine_threadsafe(outcome(awaitable), self.loop).result())
+
+    def pump(self, items: AsyncGenerator[Any, None], send: Callable[[Any], None]) -> None:
+        """Sending may block: it is done here, in the invocation's own thread, while the generator waits."""
+        import asyncio
+        from queue import SimpleQueue
+
+        handed: SimpleQueue[Any] = SimpleQueue()
+
+        async def hand_over(item: Any) -> None:
+            sent = self.loop.create_future()
+            handed.put((item, sent))
+            await sent
+
+        async def work() -> tuple[Any, BaseException | None]:
+            try:
+                return await outcome(pump_async(items, hand_over))
+            finally:
+                handed.put(None)
+
+        result = asyncio.run_coroutine_threadsafe(work(), self.loop)
+        for item, sent in iter(handed.get, None):
+            try:
+                send(item)
+                self.loop.call_soon_threadsafe(sent.set_result, None)
+            except BaseException as error:
+                self.loop.call_soon_threadsafe(sent.set_exception, error)
+        result_of(result.result())
+
+
+# ─── 7. Start and end ───────────────────────────────────────────────────────────────────────────────────────
+# https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+
+
 def main() -> NoReturn:
     """Run the handler that the first argument or $_HANDLER names, until Lambda ends us."""
-    status = 1
+    end(status_of(lambda: run(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("_HANDLER", ""))))
+
+
+def status_of(action: Callable[[], int]) -> int:
+    """The exit status after an action, whatever it ends with; the reason in one line, if it is not a good one."""
     try:
-        status = run(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("_HANDLER", ""))
+        return action()
     except (RuntimeAPIError, NotAccepted) as error:
         say(str(error))
     except SystemExit as error:
-        status = exit_status(error)
+        if error.code is None or isinstance(error.code, int):
+            return (error.code or 0) & 0xFF
+        say(str(error.code))
     except KeyboardInterrupt:
-        status = 130
-    end(status)
+        return 130
+    return 1
 
 
 def run(name: str) -> int:
-    """Init and loop. Returns an exit status, or raises what ends the runtime."""
+    """Start as Lambda wants it: one process that does it all, or several."""
     address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
     if not address:
         say(
@@ -1267,20 +1548,84 @@ def run(name: str) -> int:
             "function locally start it from an emulator, such as the project's own (make invoke), AWS's RIE or SAM."
         )
         return 1
-    api = RuntimeAPI(address)
     path = set_up_path()
     log = Log()
     sys.meta_path.insert(0, LoggingSetup(log, path))
+    concurrency = os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "")
+    if not concurrency.isdigit() or not int(concurrency):
+        return work(name, address, log)
+    return supervise(int(concurrency), lambda tell: work(name, address, log, int(concurrency), tell), log)
+
+
+def work(name: str, address: str, log: Log, concurrency: int = 0, tell: Callable[[bytes], Any] | None = None) -> int:
+    """Init, then serve. Returns an exit status when init fails, otherwise ends by what `serve` raises.
+
+    As a worker, one of several, it tells when and what it is ready to serve.
+    """
+    api = RuntimeAPI(address)
     shutdown = Shutdown()
+    if tell:
+        log.connect(os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", ""))
     try:
         handler = load_handler(name)
     except BaseException as error:
         shutdown.check()
-        failure = Failure(error)
-        log.failure(failure)
-        api.init_error(failure)
-        return 1
-    serve(api, handler, log, shutdown)
+        return give_up(Failure(error), api.init_error, log, 1)
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+        status = pass_snapshot(api, log)
+        if status:
+            return status
+    if not shutdown.installed():
+        register_extension(address, log)
+    together = concurrency > 0 and is_async(handler)
+    if tell:
+        tell(TOGETHER if together else EACH)
+    if together:
+        serve_together(concurrency, address, handler, log, shutdown)
+    serve(api, handler, log, shutdown, EventLoop(), patient=concurrency > 0)
+
+
+def give_up(failure: Failure, report: Callable[[Failure], None], log: Log, status: int) -> int:
+    """Say why there will be no invocations, in the log and to Lambda."""
+    log.failure(failure)
+    report(failure)
+    return status
+
+
+def pass_snapshot(api: RuntimeAPI, log: Log) -> int:
+    """SnapStart: run the user's hooks around the moment of the snapshot. Returns an exit status, 0 if all went well.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
+    """
+    hooks: Any = sys.modules.get("snapshot_restore_py")  # nobody can have registered one if it is not there
+    try:
+        for function, args, kwargs in reversed(hooks.get_before_snapshot() if hooks else ()):
+            function(*args, **kwargs)
+    except BaseException as error:
+        return give_up(Failure(error, recorded_type="Runtime.BeforeSnapshotError"), api.init_error, log, 64)
+    api.restore_next()
+    try:
+        for function, args, kwargs in hooks.get_after_restore() if hooks else ():
+            function(*args, **kwargs)
+    except BaseException as error:
+        return give_up(Failure(error, recorded_type="Runtime.AfterRestoreError"), api.restore_error, log, 65)
+    return 0
+
+
+def register_extension(address: str, log: Log) -> None:
+    """Have Lambda send the SIGTERM that the user's module waits for: it does so for extensions only.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-shutdown
+    """
+    from threading import Thread
+
+    api = RuntimeAPI(address)
+    try:
+        identifier = api.register_extension("runtime.py")
+    except RuntimeAPIError as error:
+        log.warning(f"There will be no SIGTERM, as the runtime cannot be registered as an extension: {error}")
+        return
+    Thread(target=status_of, args=(lambda: api.extension_next(identifier),), daemon=True).start()
 
 
 def set_up_path() -> list[str]:
@@ -1307,14 +1652,6 @@ def set_up_path() -> list[str]:
         environ.setdefault("PYTHONPATH", runtime_dir)
     environ.pop("_BOOTSTRAP_WRAPPED", None)  # between bootstrap and itself
     return own
-
-
-def exit_status(error: SystemExit) -> int:
-    """The status that Python would end with."""
-    if error.code is None or isinstance(error.code, int):
-        return (error.code or 0) & 0xFF
-    say(str(error.code))
-    return 1
 
 
 def say(line: str) -> None:
