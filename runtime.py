@@ -88,8 +88,6 @@ HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"  # a strea
 
 CONNECT_TRIES = 5  # with pauses of 0.1, 0.2, 0.4 and 0.8 seconds between them
 SEND_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)  # SIGPIPE may be set to end us
-XRAY_CAUSE_LIMIT = 64 * 1024
-W3C_FIELDS = ("traceparent", "tracestate", "baggage")
 UNRESERVED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 
 
@@ -133,6 +131,12 @@ class NotAccepted(Exception):
     """Lambda did not take an answer. That invocation is over; the next one can be served all the same."""
 
 
+class NoAnswer(Exception):
+    """A request got no answer, or one that makes no sense (`garbled`), so that at least it has arrived."""
+
+    garbled = False
+
+
 class Reader(io.BufferedReader):
     """The receiving side of a connection: one buffer for as long as that is open.
 
@@ -147,43 +151,37 @@ class Reader(io.BufferedReader):
 
 
 class Response(http_client.HTTPResponse):
-    """An answer of the API, its headers parsed by hand: http.client would use the email package for them.
+    """An answer of the API. Its headers are parsed by hand: http.client would use the email package for them.
 
-    `fields` holds the headers, names in lower case, values as UTF-8 (bytes that are not: as surrogates).
-    Chunks, trailers and lengths are left to `read()`, which http.client does well.
+    `fields` holds them, names in lower case, values as UTF-8 (bytes that are not: as surrogates). Lengths, chunks
+    and trailers are left to `read()`, which http.client does well.
     """
 
     def begin(self) -> None:
-        """Read the status line and the headers, passing over any interim (1xx) answers.
-
-        Raises http_client.HTTPException, ValueError or OSError when that is not what comes.
-        """
-        status = self.status = 0  # as long as none is known
-        while status < 200:
-            line = self._line()
-            if not line:
-                raise http_client.RemoteDisconnected("the connection was closed instead of an answer")
-            version, _, rest = line.partition(" ")
-            status = int(rest.split(None, 1)[0]) if rest.strip() else 0
-            if not version.startswith("HTTP/1.") or not 100 <= status <= 999:
-                raise http_client.BadStatusLine(line)
+        """Read status line and headers, passing over interim (1xx) answers. Raises anything if they are garbled."""
+        self.status = 0  # as long as none is known
+        while self.status < 200:
+            version, status = self._line().split(None, 2)[:2]
+            if not version.startswith("HTTP/1."):
+                raise http_client.BadStatusLine(version)
+            self.status = self.code = int(status)
             self.fields = self._fields()
-        self.status = self.code = status
 
-        length, connection = self.fields.get("content-length"), self.fields.get("connection", "").lower()
+        length = self.fields.get("content-length")
+        connection = self.fields.get("connection", "").lower()
         self.chunked = self.fields.get("transfer-encoding", "").lower() == "chunked"
         self.chunk_left = None
         self.length = None if self.chunked or length is None else int(length)
-        if self.length is not None and self.length < 0:
-            raise ValueError(f"Content-Length: {length}")
-        if status in (204, 304):
+        if self.status in (204, 304):
             self.length = 0
-        self.will_close = "close" in connection or (version == "HTTP/1.0" and "keep-alive" not in connection)
-        if self.length is None and not self.chunked:  # it lasts until the connection ends
-            self.will_close = True
+        endless = self.length is None and not self.chunked  # it lasts until the connection ends
+        self.will_close = endless or "close" in connection or (version == "HTTP/1.0" and "keep-alive" not in connection)
 
     def _line(self) -> str:
-        return str(self.fp.readline(), "utf-8", "surrogateescape")
+        line = self.fp.readline()
+        if not line.endswith(b"\n"):
+            raise http_client.IncompleteRead(line) if line else http_client.RemoteDisconnected("hung up")
+        return str(line, "utf-8", "surrogateescape")
 
     def _fields(self) -> dict[str, str]:
         fields: dict[str, str] = {}
@@ -192,8 +190,6 @@ class Response(http_client.HTTPResponse):
             line = self._line()
             if line in ("\r\n", "\n"):
                 return fields
-            if not line:
-                raise http_client.IncompleteRead(b"")
             if line[0] in " \t":  # folded: the line before goes on
                 fields[name] = f"{fields.get(name, '')} {line.strip()}"
                 continue
@@ -205,35 +201,34 @@ class Response(http_client.HTTPResponse):
 class Connection(http_client.HTTPConnection):
     """The connection to the API: opened with patience, and opened anew when it turns out to be gone."""
 
-    debuglevel = 0  # user code may set http.client's own, which prints every request
-
     def __init__(self, host: str) -> None:
         super().__init__(host, timeout=None)  # `next` may block for hours, whatever socket.setdefaulttimeout says
+        self.host = self.host.encode()  # type: ignore[assignment] # a str would be encoded by IDNA: 4 ms of imports
+        self.where = host
         self._reader: Reader | None = None
 
     def connect(self) -> None:
         """Open the connection; a refused one is tried again for a while. Raises RuntimeAPIError."""
         for attempt in range(CONNECT_TRIES):
             try:
+                keep_standard_descriptors()
                 super().connect()
                 self._reader = Reader(socket.SocketIO(self.sock, "r"))
                 return
             except OSError as error:
                 if attempt == CONNECT_TRIES - 1:
-                    where = f"{self.host}:{self.port}"
-                    raise RuntimeAPIError(f"cannot reach the Runtime API at {where}: {error}") from None
+                    raise RuntimeAPIError(f"cannot reach the Runtime API at {self.where}: {error}") from None
                 sleep(0.1 * 2**attempt)
 
     def exchange(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bytes]:
-        """Send a request and read the whole answer: a response and its body. Raises what `receive` does."""
+        """Send a request and read the whole answer: a response and its body. Raises NoAnswer."""
         if self.sock is None:
             self.connect()
-        unsent = None
         try:
             self.transmit(head, body)
         except OSError as error:  # an API that hangs up in the middle may have said why (413)
-            unsent = error
-        return self.receive(head.startswith(b"POST"), unsent)
+            return self.receive(posted=True, unsent=error)
+        return self.receive(posted=head.startswith(b"POST"))
 
     def transmit(self, *pieces: BytesLike) -> None:
         """Send it all. Raises OSError when the connection is gone, or the API answers before it has read it all."""
@@ -259,21 +254,22 @@ class Connection(http_client.HTTPConnection):
         return bool(poll.poll(0))
 
     def receive(self, posted: bool, unsent: OSError | None = None) -> tuple[Response, bytes]:
-        """Read the answer to a request, which may have been sent in part only.
+        """Read the answer to a request, or to what of it could be sent. Raises NoAnswer.
 
-        Raises OSError when the connection was dropped, HTTPException or ValueError for an answer that is
-        garbled. The answer to a POST is good as soon as its status is known.
+        The answer to a POST is good as soon as its status is known.
         """
-        response = Response(self._reader)  # type: ignore[arg-type] # it only wants makefile()
+        response, data = Response(self._reader), b""  # type: ignore[arg-type] # all it wants is makefile()
         try:
             response.begin()
             data = response.read()
-        except BaseException as error:
+        except Exception as error:
             self.close()
-            if posted and response.status and isinstance(error, Exception):
-                return response, b""
-            if unsent and isinstance(error, OSError):
-                raise unsent from None
+            if not (posted and response.status):
+                no_answer = NoAnswer(repr(unsent or error))
+                no_answer.garbled = not isinstance(error, OSError)
+                raise no_answer from None
+        except BaseException:  # SIGTERM
+            self.close()
             raise
         if response.will_close or unsent:
             self.close()
@@ -349,7 +345,7 @@ class RuntimeAPI:
     def send(self, chunk: BytesLike) -> None:
         """Send a chunk of the stream that has begun. Raises NotAccepted when Lambda hangs up, or answers early."""
         if chunk:
-            self._transmit(*frame_chunk(chunk))
+            self._stream_on(*frame_chunk(chunk))
 
     def end(self, failure: Failure | None = None) -> None:
         """End the stream that has begun, with what went wrong if something did. Raises NotAccepted."""
@@ -357,30 +353,27 @@ class RuntimeAPI:
         if failure:
             body = b2a_base64(failure.body(), newline=False).decode()
             trailers = f"{ERROR_TYPE_HEADER}: {failure.recorded_type}\r\n{ERROR_BODY_HEADER}: {body}\r\n"
-        self._transmit(f"0\r\n{trailers}\r\n".encode())
-        try:
-            response, answer = self._connection.receive(True)
-        except (OSError, http_client.HTTPException, ValueError) as error:
-            raise NotAccepted(f"POST {self.streaming}: {error!r}") from None
-        check_accepted(self.streaming, response, answer)
+        self._stream_on(f"0\r\n{trailers}\r\n".encode())
+        self._conclude()
 
-    def _transmit(self, *pieces: BytesLike) -> None:
-        """Send a part of the stream, as long as Lambda listens."""
+    def _stream_on(self, *pieces: BytesLike) -> None:
         connection = self._connection
-        error: Exception = BrokenPipeError("Lambda hung up")
-        if connection.sock:
-            try:
-                if not connection.answered():
-                    connection.transmit(*pieces)
-                    return
-            except OSError as broken:
-                error = broken
-            try:
-                response, answer = connection.receive(True, BrokenPipeError("Lambda hung up"))
-                check_accepted(self.streaming, response, answer)
-            except (OSError, http_client.HTTPException, ValueError) as broken:
-                error = broken
-        raise NotAccepted(f"POST {self.streaming}, in the middle of the stream: {error!r}")
+        try:
+            if connection.sock is None or connection.answered():
+                raise BrokenPipeError("Lambda hung up")
+            connection.transmit(*pieces)
+        except OSError as error:
+            if connection.sock:
+                self._conclude(error)
+            raise NotAccepted(f"POST {self.streaming}: {error}") from None
+
+    def _conclude(self, unsent: OSError | None = None) -> None:
+        """Read the answer to a stream, whether or not it was sent to the end. Raises NotAccepted."""
+        try:
+            response, answer = self._connection.receive(posted=True, unsent=unsent)
+        except NoAnswer as error:
+            raise NotAccepted(f"POST {self.streaming}: {error}") from None
+        check_accepted(self.streaming, response, answer)
 
     def fail(self, invocation: Invocation, failure: Failure) -> None:
         """Say that the handler failed, behind the part of a stream that was sent. Raises NotAccepted.
@@ -432,8 +425,8 @@ class RuntimeAPI:
         call = head.split(b" HTTP/", 1)[0].decode()
         try:
             response, answer, _ = self._call(head, body)
-        except (OSError, http_client.HTTPException, ValueError) as error:
-            raise RuntimeAPIError(f"{call}: {error!r}") from None
+        except NoAnswer as error:
+            raise RuntimeAPIError(f"{call}: {error}") from None
         if response.status // 100 != 2:
             raise RuntimeAPIError(f"{call}: {explain(response, answer)}")
         return response, answer
@@ -442,8 +435,8 @@ class RuntimeAPI:
         head = f"POST {self._base}{path}{self._common}{headers}Content-Length: {len(body)}\r\n\r\n"
         try:
             response, answer, again = self._call(encode_head(head), body)
-        except (OSError, http_client.HTTPException, ValueError) as error:
-            raise NotAccepted(f"POST {path}: {error!r}") from None
+        except NoAnswer as error:
+            raise NotAccepted(f"POST {path}: {error}") from None
         check_accepted(path, response, answer, again)
 
     def _call(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bytes, bool]:
@@ -453,12 +446,19 @@ class RuntimeAPI:
         """
         try:
             return (*self._connection.exchange(head, body), False)
-        except (http_client.HTTPException, ValueError) as error:
-            if head.startswith(b"POST") and not isinstance(error, OSError):
+        except NoAnswer as error:
+            if error.garbled and head.startswith(b"POST"):
                 raise
-        except OSError:
-            pass
         return (*self._connection.exchange(head, body), True)
+
+
+def keep_standard_descriptors() -> None:
+    """See to it that 0, 1 and 2 are something: were one closed, what is printed would go to the next file opened."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 def frame_chunk(data: BytesLike) -> tuple[BytesLike, ...]:
@@ -499,6 +499,9 @@ def check_accepted(path: str, response: Response, body: bytes, again: bool = Fal
 # ─── 2. Invocation and context ──────────────────────────────────────────────────────────────────────────────
 # What a handler gets. Knows the headers of `next`, but not how they came.
 # https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
+
+
+W3C_FIELDS = ("traceparent", "tracestate", "baggage")
 
 
 class Invocation:
@@ -633,6 +636,9 @@ def as_object(value: Any, what: str) -> dict[str, Any]:
 # From a handler's name to a callable, from bytes to an event, from what it returned or raised to bytes.
 # https://docs.aws.amazon.com/lambda/latest/dg/python-handler.html
 # https://docs.aws.amazon.com/lambda/latest/dg/python-exceptions.html
+
+
+XRAY_CAUSE_LIMIT = 64 * 1024  # bytes of it that Lambda keeps
 
 
 class RuntimeFailure(Exception):
@@ -941,10 +947,7 @@ class Log:
         self._invocations: ContextVar[Invocation] | None = None
         frames_fd = environ.pop("_LAMBDA_TELEMETRY_LOG_FD", "")
         self.framed = frames_fd.isdigit()
-        try:
-            self._fd = int(frames_fd) if self.framed else os.dup(1)  # not lost when the user closes sys.stdout
-        except OSError:
-            self._fd = 1
+        self._fd = int(frames_fd) if self.framed else os.dup(1)  # not lost when the user closes sys.stdout
         if sys.stdout:
             # Each line is out as it is printed: a time-out must not lose it. The buffer holds the longest
             # event that CloudWatch keeps, so that a line is one write.
@@ -1006,11 +1009,7 @@ class Log:
             pass
 
     def flush(self) -> None:
-        for stream in (self._stdout, sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except Exception:  # replaced by something else, or closed: the user's affair
-                pass
+        flush(self._stdout)
 
     def failure(self, failure: Failure) -> None:
         """An uncaught error. On standard output it is one record however many lines it has."""
@@ -1039,43 +1038,55 @@ class Log:
             self.write(f"[WARNING]\t{stamp}\t{self.request_id}\t{message}\n", frame)
 
 
+def flush(stdout: Any) -> None:
+    """Flush standard output and error: what the user has made of them, and the stream given."""
+    streams: tuple[Any, ...] = (stdout, getattr(sys, "stdout", None), getattr(sys, "stderr", None))
+    for stream in streams:
+        try:
+            stream.flush()
+        except Exception:  # closed, or no stream at all
+            pass
+
+
 TEXT_TIME = "%Y-%m-%dT%H:%M:%S"
 JSON_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
-class LoggingSetup:
-    """Sets up `logging` at the moment when it is first imported: functions that never log do not pay for it.
+class EarlyImports:
+    """Sets up `logging` when it is first imported, so that functions that never log do not pay for it.
 
-    A finder, first on sys.meta_path. AWS's client has imported some modules before any user code runs, so that
-    a file of such a name beside the handler is not what anybody gets by importing it. The same holds here.
+    A finder, first on sys.meta_path. AWS's client has imported these modules before any user code runs: a file of
+    such a name beside the handler is not what anybody gets. The same holds here, for them and what they import.
     """
 
-    EARLY = (
-        ("_weakrefset", "contextlib", "decimal", "linecache", "logging", "numbers")
-        + ("textwrap", "threading", "token", "tokenize", "traceback", "weakref")
-    )  # fmt: skip
+    NAMES = ("logging", "traceback", "tokenize", "decimal")
 
     def __init__(self, log: Log, path: list[str]) -> None:
         self._log = log
         self._path = path  # the interpreter's own
+        self._inside = 0
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name not in self.EARLY:
-            return None
-        for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(name, self._path)
-            if spec:
-                if name == "logging":
-                    self._follow(spec.loader)
-                return spec
+        if path is None and (self._inside or name in self.NAMES):
+            for finder in sys.meta_path:
+                spec = None if finder is self else finder.find_spec(name, self._path)
+                if spec:
+                    if not isinstance(spec.loader, type):  # one of built-in modules is the same for all
+                        self._follow(name, spec.loader)
+                    return spec
         return None
 
-    def _follow(self, loader: Any) -> None:
+    def _follow(self, name: str, loader: Any) -> None:
         execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
-            execute(module)
-            set_up_logging(module, self._log)
+            self._inside += 1
+            try:
+                execute(module)
+            finally:
+                self._inside -= 1
+            if name == "logging":
+                set_up_logging(module, self._log)
 
         loader.exec_module = exec_module
 
@@ -1548,9 +1559,10 @@ def run(name: str) -> int:
             "function locally start it from an emulator, such as the project's own (make invoke), AWS's RIE or SAM."
         )
         return 1
+    keep_standard_descriptors()
     path = set_up_path()
     log = Log()
-    sys.meta_path.insert(0, LoggingSetup(log, path))
+    sys.meta_path.insert(0, EarlyImports(log, path))
     concurrency = os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "")
     if not concurrency.isdigit() or not int(concurrency):
         return work(name, address, log)
@@ -1669,11 +1681,7 @@ def end(status: int) -> NoReturn:
         atexit._run_exitfuncs()  # an ordinary exit would first join all threads
     except BaseException:
         pass
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BaseException:
-            pass
+    flush(sys.__stdout__)
     os._exit(status)
 
 
