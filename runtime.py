@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import atexit
 import io
-import json
 import marshal
 import os
 import select
@@ -33,6 +32,7 @@ import signal
 import socket
 import sys
 from binascii import b2a_base64
+from json import JSONDecoder, JSONEncoder
 from time import gmtime, monotonic, sleep, strftime, time
 from types import AsyncGeneratorType, GeneratorType
 
@@ -681,10 +681,10 @@ def refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-decode_json = json.JSONDecoder(parse_constant=refuse_constant).decode
-encode_json = json.JSONEncoder(ensure_ascii=False).encode
-encode_ascii_json = json.JSONEncoder().encode
-encode_record = json.JSONEncoder(ensure_ascii=False, default=str).encode
+decode_json = JSONDecoder(parse_constant=refuse_constant).decode
+encode_json = JSONEncoder(ensure_ascii=False).encode
+encode_ascii_json = JSONEncoder().encode
+encode_record = JSONEncoder(ensure_ascii=False, default=str).encode
 
 
 def decode_event(invocation: Invocation) -> Any:
@@ -785,12 +785,12 @@ def result_json(value: Any) -> str:
         raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
     # To look for cycles costs a fifth of the time, the very time that has_plain_types() takes.
-    encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, default=default).encode
+    encode = JSONEncoder(ensure_ascii=False, check_circular=False, default=default).encode
     try:
         text = encode(value)
         done = "[" not in text or has_plain_types(value)
     except RecursionError:  # a cycle, or too deep: this time the error says which
-        text = json.JSONEncoder(ensure_ascii=False, default=default).encode(value)
+        text = JSONEncoder(ensure_ascii=False, default=default).encode(value)
         done = False
     except TypeError:
         done = False
@@ -847,10 +847,7 @@ class Failure:
             self.type = self.cause_type = class_name(error)
             known = self.type.isascii() and self.type.isidentifier()
             self.recorded_type = recorded_type or f"Function.{self.type if known else 'Unknown'}"
-            import traceback
-
-            self.frames = user_frames(error.__traceback__)
-            self.stack = traceback.format_list(self.frames)
+            self.frames, self.stack = user_stack(error.__traceback__)
 
     def report(self) -> dict[str, Any]:
         return {
@@ -895,20 +892,22 @@ def message_of(error: BaseException) -> str:
         return f"<{class_name(error)}; its message cannot be had: __str__ raised {class_name(another)}>"
 
 
-def user_frames(raised_at: TracebackType | None) -> list[Frame]:
-    """The frames of a traceback that are not the runtime's own, nor asyncio's or importlib's on the way there."""
-    import traceback
-
-    own = user_frames.__code__.co_filename
+def user_stack(raised_at: TracebackType | None) -> tuple[list[Frame], list[str]]:
+    """The frames of a traceback, also as text, without the runtime's own, and asyncio's or importlib's before them."""
+    own = user_stack.__code__.co_filename
     frames: list[Frame] = []
     try:
+        import traceback
+
         for frame in traceback.extract_tb(raised_at):
             name = frame.filename
             if name != own and not name.startswith("<frozen importlib") and (frames or "/asyncio/" not in name):
                 frames.append((name, frame.lineno or 0, frame.name, frame.line or ""))
-    except Exception:  # a source file that goes away while it is read, and the like
-        pass
-    return frames
+        return frames, traceback.format_list(frames)
+    except (
+        Exception
+    ):  # a cleared sys.path, a source file that goes away while it is read: the error itself matters more
+        return frames, []
 
 
 def working_directory() -> str:

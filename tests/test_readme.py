@@ -1,0 +1,91 @@
+"""What README says is so: its examples are the ones in tests/examples, its commands run, its layer works."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+from scripted_api import event
+from support import PROJECT, RuntimeTestCase
+
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```$", README, re.DOTALL | re.MULTILINE)
+
+
+class Examples(RuntimeTestCase):
+    def test_examples_are_those_that_can_be_run(self) -> None:
+        for name in ("sse", "gather"):
+            source = (PROJECT / "tests" / "examples" / name / "app.py").read_text(encoding="utf-8")
+            self.assertIn(source, blocks("python"), name)
+
+    def test_server_sent_events(self) -> None:
+        self.app((PROJECT / "tests" / "examples" / "sse" / "app.py").read_text(encoding="utf-8"))
+        (request,) = self.serve(event()).answers
+        prelude, nuls, *items = [chunk.data for chunk in request.chunks]
+        self.assertEqual((json.loads(prelude)["headers"]["content-type"], nuls), ("text/event-stream", bytes(8)))
+        self.assertEqual([item.split(b"\n")[0] for item in items], [b"id: 0", b"id: 1", b"id: 2"])
+        times = [chunk.arrived for chunk in request.chunks[2:]]
+        self.assertGreater(times[2] - times[0], 0.3, "they came together, not as they were made")
+
+    def test_gather(self) -> None:
+        self.app((PROJECT / "tests" / "examples" / "gather" / "app.py").read_text(encoding="utf-8"))
+        self.assertEqual(self.results(self.serve(event(b'{"names": ["a", "b"]}'))), [["a fetched", "b fetched"]])
+
+    def test_first_handlers(self) -> None:
+        plain, stream = [block for block in blocks("python") if block.startswith("def handler")]
+        self.app(plain)
+        self.assertEqual(self.results(self.serve(event(b'{"name": "Ada"}'))), [{"hello": "Ada"}])
+        self.app(stream)
+        (request,) = self.serve(event()).answers
+        self.assertEqual(b"".join(chunk.data for chunk in request.chunks[2:]), b"one\nword\nat\na\ntime\n")
+
+
+class Commands(RuntimeTestCase):
+    @unittest.skipUnless(shutil.which("make"), "there is no make")
+    def test_commands_run(self) -> None:
+        clone = os.path.join(self.folder(), "clone")
+        ignored = shutil.ignore_patterns(".*", "__pycache__", "test_*")
+        shutil.copytree(PROJECT, clone, ignore=ignored)
+        commands = "".join(blocks("sh")).splitlines()
+        commands = [
+            line for line in commands if re.match(r"(echo .*\| )?make( -s)?( invoke|$)|python3 -m zipfile", line)
+        ]
+        self.assertGreater(len(commands), 5)
+        environment = {"PATH": os.environ["PATH"], "HOME": self.folder(), "PYTHON": sys.executable}
+        for command in commands:
+            with self.subTest(command):
+                done = subprocess.run(
+                    ["sh", "-c", command], cwd=clone, env=environment, capture_output=True, timeout=30, check=False
+                )
+                self.assertEqual(done.returncode, 0, done.stderr.decode())
+                self.assertTrue(done.stdout or "zipfile" in command)
+
+    def test_the_layer_works_as_a_wrapper(self) -> None:
+        """The zip keeps the executable bit, without which Lambda would not start bootstrap."""
+        (command,) = [line for line in "".join(blocks("sh")).splitlines() if "zipfile" in line]
+        layer = os.path.join(self.folder(), "layer.zip")
+        words = [sys.executable, *command.split()[1:]]
+        subprocess.run([layer if word == "layer.zip" else word for word in words], cwd=PROJECT, check=True)
+        opt = self.folder()
+        unpack = f"import zipfile, os\nwith zipfile.ZipFile({layer!r}) as z:\n"
+        unpack += f"    for i in z.infolist(): os.chmod(z.extract(i, {opt!r}), i.external_attr >> 16)"
+        subprocess.run([sys.executable, "-c", unpack], check=True)
+        self.app("import sys\ndef handler(event, context):\n    return sys.executable")
+        bootstrap = str(Path(opt, "bootstrap"))
+        self.assertTrue(os.access(bootstrap, os.X_OK))
+        argv = [bootstrap, sys.executable, "/var/runtime/bootstrap.py"]
+        served = self.serve(event(), argv=argv, env={"_HANDLER": "app.handler", "AWS_LAMBDA_EXEC_WRAPPER": bootstrap})
+        self.assertEqual(self.results(served), [sys.executable])
+
+
+if __name__ == "__main__":
+    unittest.main()
