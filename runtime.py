@@ -14,9 +14,9 @@ connection, with the Runtime API at $AWS_LAMBDA_RUNTIME_API:
     │     ▼
     └─ POST /invocation/{id}/response   or   POST /invocation/{id}/error
 
-The sections below are in the order of that picture: the Runtime API's client, what a handler gets, how it is
-found and what becomes of its result, logging, and last the loop, `serve`, and the start and end, `main`.
-Data goes one way through them. Only the first section knows HTTP, only the last decides what is fatal.
+The sections below go the way of the data: the Runtime API's client, the only part that knows HTTP; what a handler
+gets; how it is found, and what becomes of what it returns or raises; logging. Then the loop, `serve`: the place to
+begin if you want to know how a runtime works. Last, several invocations at once, and the start and the end, `main`.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -140,13 +140,16 @@ class NoAnswer(Exception):
 class Reader(io.BufferedReader):
     """The receiving side of a connection: one buffer for as long as that is open.
 
-    http.client makes a reader for each response, and closes it after the body; this one stays.
+    http.client makes a reader for each response, and closes it after the body or when that is forgotten; this stays.
     """
 
     def makefile(self, mode: str) -> Reader:
         return self
 
     def close(self) -> None:
+        pass
+
+    def flush(self) -> None:
         pass
 
 
@@ -904,9 +907,7 @@ def user_stack(raised_at: TracebackType | None) -> tuple[list[Frame], list[str]]
             if name != own and not name.startswith("<frozen importlib") and (frames or "/asyncio/" not in name):
                 frames.append((name, frame.lineno or 0, frame.name, frame.line or ""))
         return frames, traceback.format_list(frames)
-    except (
-        Exception
-    ):  # a cleared sys.path, a source file that goes away while it is read: the error itself matters more
+    except Exception:  # a cleared sys.path, a source file that goes away meanwhile: the error itself matters more
         return frames, []
 
 
@@ -1177,7 +1178,6 @@ def serve(
     while True:
         shutdown.check()
         invocation = persist(api.next) if patient else api.next()
-        log.begin(invocation)
         answer = None
         try:
             answer = invoke(handler, invocation, api, log, loop)
@@ -1216,6 +1216,7 @@ def invoke(
             api.stream(invocation, BYTES, encode_item(item))
 
     try:
+        log.begin(invocation)
         event = decode_event(invocation)
         result = handler(event, LambdaContext(invocation, log))
         if hasattr(type(result), "__await__"):
