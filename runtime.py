@@ -154,25 +154,31 @@ class Reader(io.BufferedReader):
 
 
 class Response(http_client.HTTPResponse):
-    """An answer of the API. Its headers are parsed by hand: http.client would use the email package for them.
+    """The answers of the API, one after another. Headers are parsed by hand: http.client would use the email package.
 
     `fields` holds them, names in lower case, values as UTF-8 (bytes that are not: as surrogates). Lengths, chunks
     and trailers are left to `read()`, which http.client does well.
     """
 
+    def __init__(self, reader: Reader) -> None:
+        super().__init__(reader)  # type: ignore[arg-type] # it only wants makefile()
+        self._reader = reader
+
     def begin(self) -> None:
         """Read status line and headers, passing over interim (1xx) answers. Raises anything if they are garbled."""
+        self.fp = self._reader
         self.status = 0  # as long as none is known
         while self.status < 200:
-            version, status = self._line().split(None, 2)[:2]
+            first, *lines = self._head().split("\n")
+            version, status = first.split(None, 2)[:2]
             if not version.startswith("HTTP/1."):
                 raise http_client.BadStatusLine(version)
             self.status = self.code = int(status)
-            self.fields = self._fields()
+            parts = [line.partition(":") for line in lines]
+            self.fields = fields = {name.strip().lower(): value.strip() for name, _, value in parts}
 
-        length = self.fields.get("content-length")
-        connection = self.fields.get("connection", "").lower()
-        self.chunked = self.fields.get("transfer-encoding", "").lower() == "chunked"
+        length, connection = fields.get("content-length"), fields.get("connection", "").lower()
+        self.chunked = fields.get("transfer-encoding", "").lower() == "chunked"
         self.chunk_left = None
         self.length = None if self.chunked or length is None else int(length)
         if self.status in (204, 304):
@@ -180,25 +186,21 @@ class Response(http_client.HTTPResponse):
         endless = self.length is None and not self.chunked  # it lasts until the connection ends
         self.will_close = endless or "close" in connection or (version == "HTTP/1.0" and "keep-alive" not in connection)
 
-    def _line(self) -> str:
-        line = self.fp.readline()
-        if not line.endswith(b"\n"):
-            raise http_client.IncompleteRead(line) if line else http_client.RemoteDisconnected("hung up")
-        return str(line, "utf-8", "surrogateescape")
-
-    def _fields(self) -> dict[str, str]:
-        fields: dict[str, str] = {}
-        name = ""
-        while True:
-            line = self._line()
-            if line in ("\r\n", "\n"):
-                return fields
-            if line[0] in " \t":  # folded: the line before goes on
-                fields[name] = f"{fields.get(name, '')} {line.strip()}"
-                continue
-            name, _, value = line.partition(":")
-            name = name.strip().lower()
-            fields[name] = value.strip()
+    def _head(self) -> str:
+        """The lines before the empty one. As a rule they have come in one piece, and are read as one."""
+        waiting = self.fp.peek()
+        end = waiting.find(b"\n\r\n")
+        if end >= 0 and b"\n\n" not in waiting[:end]:
+            head = self.fp.read(end + 3)
+        else:
+            head = b""
+            while not head.endswith((b"\n\r\n", b"\n\n")):
+                line = self.fp.readline()
+                if not line:
+                    raise http_client.IncompleteRead(head) if head else http_client.RemoteDisconnected("hung up")
+                head += line
+        text = str(head.rstrip(), "utf-8", "surrogateescape")
+        return text.replace("\r\n", "\n").replace("\n ", " ").replace("\n\t", " ")  # folded lines go on
 
 
 class Connection(http_client.HTTPConnection):
@@ -208,7 +210,6 @@ class Connection(http_client.HTTPConnection):
         super().__init__(host, timeout=None)  # `next` may block for hours, whatever socket.setdefaulttimeout says
         self.host = self.host.encode()  # type: ignore[assignment] # a str would be encoded by IDNA: 4 ms of imports
         self.where = host
-        self._reader: Reader | None = None
 
     def connect(self) -> None:
         """Open the connection; a refused one is tried again for a while. Raises RuntimeAPIError."""
@@ -216,7 +217,7 @@ class Connection(http_client.HTTPConnection):
             try:
                 keep_standard_descriptors()
                 super().connect()
-                self._reader = Reader(socket.SocketIO(self.sock, "r"))
+                self._response = Response(Reader(socket.SocketIO(self.sock, "r")))
                 return
             except OSError as error:
                 if attempt == CONNECT_TRIES - 1:
@@ -235,7 +236,7 @@ class Connection(http_client.HTTPConnection):
 
     def transmit(self, *pieces: BytesLike) -> None:
         """Send it all. Raises OSError when the connection is gone, or the API answers before it has read it all."""
-        left = [memoryview(piece) for piece in pieces]
+        left = [*pieces]
         while left:
             try:
                 sent = self.sock.sendmsg(left, (), SEND_FLAGS)
@@ -248,7 +249,7 @@ class Connection(http_client.HTTPConnection):
             while left and sent >= len(left[0]):
                 sent -= len(left.pop(0))
             if left:
-                left[0] = left[0][sent:]
+                left[0] = memoryview(left[0])[sent:]
 
     def answered(self) -> bool:
         """Whether something has come, the end of the connection for instance, that nothing asked for yet."""
@@ -261,7 +262,7 @@ class Connection(http_client.HTTPConnection):
 
         The answer to a POST is good as soon as its status is known.
         """
-        response, data = Response(self._reader), b""  # type: ignore[arg-type] # all it wants is makefile()
+        response, data = self._response, b""
         try:
             response.begin()
             data = response.read()
@@ -425,14 +426,14 @@ class RuntimeAPI:
 
     def _demand(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bytes]:
         """A call without which there is no going on."""
-        call = head.split(b" HTTP/", 1)[0].decode()
         try:
             response, answer, _ = self._call(head, body)
+            if response.status // 100 == 2:
+                return response, answer
+            reason = explain(response, answer)
         except NoAnswer as error:
-            raise RuntimeAPIError(f"{call}: {error}") from None
-        if response.status // 100 != 2:
-            raise RuntimeAPIError(f"{call}: {explain(response, answer)}")
-        return response, answer
+            reason = str(error)
+        raise RuntimeAPIError(f"{head.split(b' HTTP/', 1)[0].decode()}: {reason}")
 
     def _post(self, path: str, headers: str, body: BytesLike) -> None:
         head = f"POST {self._base}{path}{self._common}{headers}Content-Length: {len(body)}\r\n\r\n"
@@ -559,10 +560,25 @@ class ClientContext(Fields):
     client: Any
 
 
-class CognitoIdentity(Fields):
-    """The Amazon Cognito identity that authorized the request."""
+class CognitoIdentity:
+    """The Amazon Cognito identity that authorized the request; both ids are None if none did."""
 
     __slots__ = ("cognito_identity_id", "cognito_identity_pool_id")
+    __repr__ = Fields.__repr__
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.cognito_identity_id = values.get("cognitoIdentityId")
+        self.cognito_identity_pool_id = values.get("cognitoIdentityPoolId")
+
+
+# What the context says of the function itself, from the environment: it is the same for all invocations.
+FUNCTION = {
+    "log_group_name": os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME"),
+    "log_stream_name": os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME"),
+    "function_name": os.environ.get("AWS_LAMBDA_FUNCTION_NAME"),
+    "memory_limit_in_mb": os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),
+    "function_version": os.environ.get("AWS_LAMBDA_FUNCTION_VERSION"),
+}
 
 
 class LambdaContext:
@@ -572,27 +588,22 @@ class LambdaContext:
     """
 
     def __init__(self, invocation: Invocation, log: Log) -> None:
-        headers, environ = invocation.headers, os.environ
+        headers = invocation.headers
         self.aws_request_id = invocation.request_id
-        self.log_group_name = environ.get("AWS_LAMBDA_LOG_GROUP_NAME")
-        self.log_stream_name = environ.get("AWS_LAMBDA_LOG_STREAM_NAME")
-        self.function_name = environ.get("AWS_LAMBDA_FUNCTION_NAME")
-        self.memory_limit_in_mb = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
-        self.function_version = environ.get("AWS_LAMBDA_FUNCTION_VERSION")
+        self.log_group_name = FUNCTION["log_group_name"]
+        self.log_stream_name = FUNCTION["log_stream_name"]
+        self.function_name = FUNCTION["function_name"]
+        self.memory_limit_in_mb = FUNCTION["memory_limit_in_mb"]
+        self.function_version = FUNCTION["function_version"]
         self.invoked_function_arn = headers.get(FUNCTION_ARN, "")
-        client_context = parse_object(headers.get(CLIENT_CONTEXT), "Client Context")
-        identity = parse_object(headers.get(COGNITO_IDENTITY), "Cognito Identity") or {}
-        self.client_context = None if client_context is None else ClientContext(client_context)
-        self.identity = CognitoIdentity(
-            {
-                "cognito_identity_id": identity.get("cognitoIdentityId"),
-                "cognito_identity_pool_id": identity.get("cognitoIdentityPoolId"),
-            }
-        )
-        self.tenant_id = headers.get(TENANT_ID) or None
+        sent = parse_object(headers.get(CLIENT_CONTEXT), "Client Context")
+        self.client_context = None if sent is None else ClientContext(sent)
         if self.client_context and self.client_context.client is not None:
             self.client_context.client = Client(as_object(self.client_context.client, "Client Context"))
-        self._w3c = (client_context or {}).get("w3c")
+        self._w3c = sent and sent.get("w3c")
+        sent = parse_object(headers.get(COGNITO_IDENTITY), "Cognito Identity") or {}
+        self.identity = CognitoIdentity(sent)
+        self.tenant_id = headers.get(TENANT_ID) or None
         self._deadline_ms = headers.get(DEADLINE_MS, "")
         self._log = log
 
@@ -686,6 +697,7 @@ def refuse_constant(name: str) -> NoReturn:
 
 decode_json = JSONDecoder(parse_constant=refuse_constant).decode
 encode_json = JSONEncoder(ensure_ascii=False).encode
+encode_plain_json = JSONEncoder(ensure_ascii=False, check_circular=False).encode
 encode_ascii_json = JSONEncoder().encode
 encode_record = JSONEncoder(ensure_ascii=False, default=str).encode
 
@@ -694,10 +706,11 @@ def decode_event(invocation: Invocation) -> Any:
     """The event: what its JSON says, or the bytes themselves of any other content type. Raises RuntimeFailure."""
     body, invocation.body = invocation.body, b""  # the handler need not share its memory with them
     content_type = invocation.headers.get(CONTENT_TYPE, "")
-    if content_type.partition(";")[0].strip().lower() not in (JSON, ""):
+    if content_type != JSON and content_type.partition(";")[0].strip().lower() not in (JSON, ""):
         return body
     try:
-        return decode_json(body.decode("utf-8-sig"))
+        text = body.decode()
+        return decode_json(text[1:] if text.startswith("\ufeff") else text)
     except (ValueError, RecursionError) as error:
         raise RuntimeFailure("UnmarshalError", f"Unable to unmarshal input: {error}") from None
 
@@ -767,42 +780,23 @@ def prelude_fault(statusCode: Any, headers: Any, cookies: Any) -> str:  # noqa: 
 def result_json(value: Any) -> str:
     """JSON as Lambda's Python users know it: Decimal is a number, bytes are text, `_asdict()` is an object.
 
-    json's C encoder does nearly all of it, but it has no hook for a number's text, so that a mark stands where
-    each Decimal goes; and none for namedtuples (tuples to it) nor for keys that are bytes (an error), so that
-    a result that may hold either is rebuilt without them and encoded again.
+    What is made of built-in types alone, nearly everything, is left to json's C encoder. To that a namedtuple is a
+    tuple, so that such have to be looked for; but not where there is no list in the result. To do so takes as long
+    as to look for cycles, which in turn is left out: they are a RecursionError all the same.
     """
-    numbers: list[str] = []
-    mark = ""
-
-    def default(value: Any) -> Any:
-        nonlocal mark
-        decimal = sys.modules.get("decimal")  # without that module there can be no Decimal
-        if decimal and isinstance(value, decimal.Decimal):
-            mark = mark or os.urandom(16).hex()
-            numbers.append("NaN" if value.is_nan() else str(value))
-            return mark
-        if isinstance(value, bytes):
-            return value.decode()
-        if callable(getattr(value, "_asdict", None)):
-            return as_plain(value)
-        raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
-
-    # To look for cycles costs a fifth of the time, the very time that has_plain_types() takes.
-    encode = JSONEncoder(ensure_ascii=False, check_circular=False, default=default).encode
     try:
-        text = encode(value)
-        done = "[" not in text or has_plain_types(value)
-    except RecursionError:  # a cycle, or too deep: this time the error says which
-        text = JSONEncoder(ensure_ascii=False, default=default).encode(value)
-        done = False
+        text = encode_plain_json(value)
+        if "[" not in text or has_plain_types(value):
+            return text
     except TypeError:
-        done = False
-    if not done:
-        numbers.clear()
-        text = encode(as_plain(value))
-    if numbers:
-        text = "".join(part for pair in zip(text.split(f'"{mark}"'), [*numbers, ""]) for part in pair)
-    return text
+        pass
+    except RecursionError:
+        return encode_json(value)  # says whether it is a cycle, or too deep
+
+    numbers: list[str] = []
+    mark = os.urandom(16).hex()  # stands for a number, as there is no way to tell json its digits
+    text = encode_json(as_plain(value, mark, numbers))
+    return "".join(part for pair in zip(text.split(f'"{mark}"'), [*numbers, ""]) for part in pair)
 
 
 def has_plain_types(value: Any) -> bool:
@@ -814,19 +808,25 @@ def has_plain_types(value: Any) -> bool:
     return True
 
 
-def as_plain(value: Any) -> Any:
-    """The same value for JSON: objects with `_asdict()`, namedtuples above all, as dicts, bytes keys as text."""
+def as_plain(value: Any, mark: str, numbers: list[str]) -> Any:
+    """The same value for JSON, each Decimal replaced by the mark and its digits added to the numbers."""
     if isinstance(value, (str, int, float, type(None))):
         return value
+    if isinstance(value, bytes):
+        return value.decode()
+    decimal = sys.modules.get("decimal")  # without that module there can be no Decimal
+    if decimal and isinstance(value, decimal.Decimal):
+        numbers.append("NaN" if value.is_nan() else str(value))
+        return mark
     as_dict = getattr(value, "_asdict", None)
     if callable(as_dict):
         value = as_dict()
         if not isinstance(value, dict):
             raise TypeError(f"_asdict() must return a dict, not {type(value).__name__}")
     if isinstance(value, dict):
-        return {k.decode() if isinstance(k, bytes) else k: as_plain(v) for k, v in value.items()}
+        return {k.decode() if isinstance(k, bytes) else k: as_plain(v, mark, numbers) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [as_plain(item) for item in value]
+        return [as_plain(item, mark, numbers) for item in value]
     return value
 
 
