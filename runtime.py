@@ -27,12 +27,16 @@ import atexit
 import io
 import marshal
 import os
-import select
 import signal
 import socket
 import sys
-from binascii import b2a_base64
 from json import JSONDecoder, JSONEncoder
+from os import environ, fstat, getpid
+from os import open as open_file
+from os import write as write_file
+from select import POLLIN, POLLOUT, poll
+from socket import IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, getaddrinfo
+from socket import socket as Socket  # noqa: N812
 from time import gmtime, monotonic, sleep, strftime, time
 from types import AsyncGeneratorType, GeneratorType
 
@@ -127,14 +131,20 @@ class RuntimeAPIError(Exception):
     """The Runtime API cannot be worked with any more. Its text is the one line that says why."""
 
 
+class Unreachable(RuntimeAPIError):
+    """Nobody is there, not even after some tries."""
+
+
 class NotAccepted(Exception):
     """Lambda did not take an answer. That invocation is over; the next one can be served all the same."""
 
 
 class NoAnswer(Exception):
-    """A request got no answer, or one that makes no sense (`garbled`), so that at least it has arrived."""
+    """A request got no answer, or a garbled one, which means that at least it has arrived."""
 
-    garbled = False
+    def __init__(self, reason: BaseException) -> None:
+        super().__init__(repr(reason))
+        self.garbled = not isinstance(reason, OSError)
 
 
 class Reader(io.BufferedReader):
@@ -154,85 +164,152 @@ class Reader(io.BufferedReader):
 
 
 class Response(http_client.HTTPResponse):
-    """The answers of the API, one after another. Headers are parsed by hand: http.client would use the email package.
+    """The answers on a connection, one after another. Their heads are parsed by hand: http.client would use email.
 
-    `fields` holds them, names in lower case, values as UTF-8 (bytes that are not: as surrogates). Lengths, chunks
-    and trailers are left to `read()`, which http.client does well.
+    `status` is 0 as long as none is known; `fields` holds the headers, names in lower case, values as UTF-8 (bytes
+    that are not: as surrogates). All methods raise anything if what comes is garbled, OSError if nothing comes.
     """
 
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader)  # type: ignore[arg-type] # it only wants makefile()
         self._reader = reader
+        self.status = 0
 
     def begin(self) -> None:
-        """Read status line and headers, passing over interim (1xx) answers. Raises anything if they are garbled."""
+        """Read a head that is not an interim (1xx) one, unless that has been done."""
+        while not self.advance():
+            pass
+
+    def advance(self) -> bool:
+        """Read one head, unless the last one was final; whether it is now."""
+        if self.status:
+            return True
         self.fp = self._reader
-        self.status = 0  # as long as none is known
-        while self.status < 200:
-            first, *lines = self._head().split("\n")
-            version, status = first.split(None, 2)[:2]
-            if not version.startswith("HTTP/1."):
-                raise http_client.BadStatusLine(version)
-            self.status = self.code = int(status)
-            parts = [line.partition(":") for line in lines]
-            self.fields = fields = {name.strip().lower(): value.strip() for name, _, value in parts}
+        waiting = self.fp.peek()
+        head = self._head(waiting)
+        text = str(head.strip(), "utf-8", "surrogateescape").replace("\r\n", "\n")
+        if "\n " in text or "\n\t" in text:  # folded: a line goes on with the next
+            text = text.replace("\n ", " ").replace("\n\t", " ")
+        first, *lines = text.split("\n")
+        version, status = first.split(None, 2)[:2]
+        if not version.startswith("HTTP/1."):
+            raise http_client.BadStatusLine(version)
+        if 100 <= natural(status, 10) < 200:
+            return False
+        self.status = self.code = int(status)
+        parts = [line.partition(":") for line in lines]
+        self.fields = fields = {name.strip().lower(): value.strip() for name, _, value in parts}
 
         length, connection = fields.get("content-length"), fields.get("connection", "").lower()
-        self.chunked = fields.get("transfer-encoding", "").lower() == "chunked"
-        self.chunk_left = None
-        self.length = None if self.chunked or length is None else int(length)
-        if self.status in (204, 304):
-            self.length = 0
-        endless = self.length is None and not self.chunked  # it lasts until the connection ends
-        self.will_close = endless or "close" in connection or (version == "HTTP/1.0" and "keep-alive" not in connection)
+        empty = self.status in (204, 304)
+        self.chunked = fields.get("transfer-encoding", "").lower() == "chunked" and not empty
+        self.length = 0 if empty else None if self.chunked or length is None else natural(length, 10)
+        self.endless = self.length is None and not self.chunked  # the body lasts until the connection ends
+        surplus = self.length is not None and len(waiting) > len(head) + self.length  # whatever that is: out of step
+        keep = "keep-alive" in connection or (version != "HTTP/1.0" and "close" not in connection)
+        self.will_close = self.endless or surplus or not keep
+        return True
 
-    def _head(self) -> str:
-        """The lines before the empty one. As a rule they have come in one piece, and are read as one."""
-        waiting = self.fp.peek()
+    def _head(self, waiting: bytes) -> bytes:
+        """A head with the empty line behind it. As a rule it has come in one piece, and is read as one."""
         end = waiting.find(b"\n\r\n")
         if end >= 0 and b"\n\n" not in waiting[:end]:
-            head = self.fp.read(end + 3)
-        else:
-            head = b""
-            while not head.endswith((b"\n\r\n", b"\n\n")):
-                line = self.fp.readline()
-                if not line:
-                    raise http_client.IncompleteRead(head) if head else http_client.RemoteDisconnected("hung up")
-                head += line
-        text = str(head.rstrip(), "utf-8", "surrogateescape")
-        return text.replace("\r\n", "\n").replace("\n ", " ").replace("\n\t", " ")  # folded lines go on
+            return bytes(self.fp.read(end + 3))
+        head = b""
+        while not head.strip() or not head.endswith((b"\n\r\n", b"\n\n")):
+            if not waiting:
+                raise ConnectionResetError("the connection was closed")
+            head += self._line()
+        return head
+
+    def _line(self) -> bytes:
+        line = self.fp.readline()
+        if not line.endswith(b"\n"):
+            raise http_client.IncompleteRead(line)
+        return bytes(line)
+
+    def body(self) -> bytes:
+        """Read the body. http.client does not know of lines that end with a mere LF, so that chunks are read here."""
+        if not self.chunked:
+            return self.read()
+        chunks = []
+        while True:
+            size = natural(self._line().partition(b";")[0].strip().decode(), 16)
+            if not size:
+                break
+            chunks.append(self.fp.read(size))
+            self._line()
+        while self._line().strip():  # trailers
+            pass
+        return b"".join(chunks)  # one that was cut has no line behind it
+
+
+def natural(digits: str, base: int) -> int:
+    """A number without the sign, the spaces and the underscores that int() takes. Raises ValueError."""
+    if not digits.isalnum():
+        raise ValueError(f"not a number: {digits}")
+    return int(digits, base)
 
 
 class Connection(http_client.HTTPConnection):
     """The connection to the API: opened with patience, and opened anew when it turns out to be gone."""
 
     def __init__(self, host: str) -> None:
-        super().__init__(host, timeout=None)  # `next` may block for hours, whatever socket.setdefaulttimeout says
-        self.host = self.host.encode()  # type: ignore[assignment] # a str would be encoded by IDNA: 4 ms of imports
+        super().__init__(host)
         self.where = host
+        self._identity: tuple[int, int] | None = None
+        self._process = 0
 
     def connect(self) -> None:
-        """Open the connection; a refused one is tried again for a while. Raises RuntimeAPIError."""
+        """Open the connection; a refused one is tried again for a while. Raises Unreachable."""
         for attempt in range(CONNECT_TRIES):
             try:
-                keep_standard_descriptors()
-                super().connect()
-                self._response = Response(Reader(socket.SocketIO(self.sock, "r")))
-                return
+                self.sock = self._open()
+                break
             except OSError as error:
                 if attempt == CONNECT_TRIES - 1:
-                    raise RuntimeAPIError(f"cannot reach the Runtime API at {self.where}: {error}") from None
+                    raise Unreachable(f"cannot reach the Runtime API at {self.where}: {error}") from None
                 sleep(0.1 * 2**attempt)
+        self._response = Response(Reader(io.FileIO(self.sock.fileno(), closefd=False)))
+        self._identity, self._process = identity(self.sock.fileno()), getpid()
+
+    def _open(self) -> Socket:
+        """As socket.create_connection(), which user code may have led to a proxy."""
+        keep_standard_descriptors()
+        failed = OSError("no address")
+        # As bytes the host is not encoded by IDNA: 4 ms of imports.
+        for family, kind, protocol, _, address in getaddrinfo(self.host.encode(), self.port, 0, SOCK_STREAM):
+            sock = Socket(family, kind, protocol)
+            try:
+                sock.settimeout(None)  # `next` may block for hours, whatever socket.setdefaulttimeout() says
+                sock.connect(address)
+                sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+                return sock
+            except OSError as error:
+                sock.close()
+                failed = error
+        raise failed
+
+    def prepare(self) -> None:
+        """See that there is a connection, that we have a part in it, and that its descriptor is still the same file."""
+        if self._process and self._process != getpid():
+            raise SystemExit(0)  # a child that user code has forked: this conversation is its parent's
+        if self.sock and identity(self.sock.fileno()) != self._identity:
+            self.sock.detach()  # user code has closed the descriptor, and may have opened another under its number
+            self.sock = None
+        if self.sock is None:
+            self.connect()
+        self._response.status = 0
 
     def exchange(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bytes]:
         """Send a request and read the whole answer: a response and its body. Raises NoAnswer."""
-        if self.sock is None:
-            self.connect()
+        self.prepare()
+        unsent = None
         try:
             self.transmit(head, body)
         except OSError as error:  # an API that hangs up in the middle may have said why (413)
-            return self.receive(posted=True, unsent=error)
-        return self.receive(posted=head.startswith(b"POST"))
+            unsent = error
+        return self.receive(head.startswith(b"POST"), unsent)
 
     def transmit(self, *pieces: BytesLike) -> None:
         """Send it all. Raises OSError when the connection is gone, or the API answers before it has read it all."""
@@ -241,21 +318,25 @@ class Connection(http_client.HTTPConnection):
             try:
                 sent = self.sock.sendmsg(left, (), SEND_FLAGS)
             except BlockingIOError:
-                poll = select.poll()
-                poll.register(self.sock, select.POLLIN | select.POLLOUT)
-                if poll.poll()[0][1] != select.POLLOUT:
-                    raise BrokenPipeError("the API did not read all of it") from None
+                self.listen(POLLIN | POLLOUT, None)
                 continue
             while left and sent >= len(left[0]):
                 sent -= len(left.pop(0))
             if left:
                 left[0] = memoryview(left[0])[sent:]
 
-    def answered(self) -> bool:
-        """Whether something has come, the end of the connection for instance, that nothing asked for yet."""
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return bool(poll.poll(0))
+    def listen(self, events: int = POLLIN, timeout: int | None = 0) -> None:
+        """Take note of what comes while we are sending: interim answers, or a final one, which is an OSError."""
+        waiting = poll()
+        waiting.register(self.sock, events)
+        while any(event != POLLOUT for _, event in waiting.poll(timeout)):
+            try:
+                final = self._response.advance()
+            except Exception as error:
+                self.close()
+                raise NoAnswer(error) from None
+            if final:
+                raise BrokenPipeError("Lambda has answered before all was sent")
 
     def receive(self, posted: bool, unsent: OSError | None = None) -> tuple[Response, bytes]:
         """Read the answer to a request, or to what of it could be sent. Raises NoAnswer.
@@ -265,16 +346,15 @@ class Connection(http_client.HTTPConnection):
         response, data = self._response, b""
         try:
             response.begin()
-            data = response.read()
-        except Exception as error:
-            self.close()
-            if not (posted and response.status):
-                no_answer = NoAnswer(repr(unsent or error))
-                no_answer.garbled = not isinstance(error, OSError)
-                raise no_answer from None
-        except BaseException:  # SIGTERM
+            if not (posted and response.endless):
+                data = response.body()
+        except (SystemExit, KeyboardInterrupt):
             self.close()
             raise
+        except BaseException as error:
+            self.close()
+            if not (posted and response.status):
+                raise NoAnswer(unsent or error) from None
         if response.will_close or unsent:
             self.close()
         return response, data
@@ -333,15 +413,13 @@ class RuntimeAPI:
         pieces = [encode_head(head), *(piece for chunk in chunks if chunk for piece in frame_chunk(chunk))]
         connection = self._connection
         self.streaming = path
-        if connection.sock and connection.answered():  # a stale connection: better now than after an item is gone
-            connection.close()
         for again in (False, True):
+            connection.prepare()
             try:
-                if connection.sock is None:
-                    connection.connect()
+                connection.listen()  # a stale connection shows now, or when an item is gone
                 connection.transmit(*pieces)
                 return
-            except OSError as error:
+            except Exception as error:
                 connection.close()
                 if again:
                     raise NotAccepted(f"POST {path}: {error!r}") from None
@@ -355,6 +433,8 @@ class RuntimeAPI:
         """End the stream that has begun, with what went wrong if something did. Raises NotAccepted."""
         trailers = ""
         if failure:
+            from binascii import b2a_base64
+
             body = b2a_base64(failure.body(), newline=False).decode()
             trailers = f"{ERROR_TYPE_HEADER}: {failure.recorded_type}\r\n{ERROR_BODY_HEADER}: {body}\r\n"
         self._stream_on(f"0\r\n{trailers}\r\n".encode())
@@ -363,11 +443,12 @@ class RuntimeAPI:
     def _stream_on(self, *pieces: BytesLike) -> None:
         connection = self._connection
         try:
-            if connection.sock is None or connection.answered():
+            if connection.sock is None:
                 raise BrokenPipeError("Lambda hung up")
+            connection.listen()
             connection.transmit(*pieces)
-        except OSError as error:
-            if connection.sock:
+        except (OSError, NoAnswer) as error:
+            if connection.sock and isinstance(error, OSError):
                 self._conclude(error)
             raise NotAccepted(f"POST {self.streaming}: {error}") from None
 
@@ -456,13 +537,20 @@ class RuntimeAPI:
         return (*self._connection.exchange(head, body), True)
 
 
+def identity(fd: int) -> tuple[int, int] | None:
+    """What file a descriptor is, None if it is closed."""
+    try:
+        status = fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def keep_standard_descriptors() -> None:
     """See to it that 0, 1 and 2 are something: were one closed, what is printed would go to the next file opened."""
     for fd in (0, 1, 2):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if not identity(fd):
+            open_file(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 def frame_chunk(data: BytesLike) -> tuple[BytesLike, ...]:
@@ -573,11 +661,11 @@ class CognitoIdentity:
 
 # What the context says of the function itself, from the environment: it is the same for all invocations.
 FUNCTION = {
-    "log_group_name": os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME"),
-    "log_stream_name": os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME"),
-    "function_name": os.environ.get("AWS_LAMBDA_FUNCTION_NAME"),
-    "memory_limit_in_mb": os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),
-    "function_version": os.environ.get("AWS_LAMBDA_FUNCTION_VERSION"),
+    "log_group_name": environ.get("AWS_LAMBDA_LOG_GROUP_NAME"),
+    "log_stream_name": environ.get("AWS_LAMBDA_LOG_STREAM_NAME"),
+    "function_name": environ.get("AWS_LAMBDA_FUNCTION_NAME"),
+    "memory_limit_in_mb": environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),
+    "function_version": environ.get("AWS_LAMBDA_FUNCTION_VERSION"),
 }
 
 
@@ -940,7 +1028,6 @@ class Log:
     """
 
     def __init__(self) -> None:
-        environ = os.environ
         self.json = environ.get("AWS_LAMBDA_LOG_FORMAT", "").lower() == "json"
         self.level = environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
         self._invocation: Invocation | None = None
@@ -948,6 +1035,7 @@ class Log:
         frames_fd = environ.pop("_LAMBDA_TELEMETRY_LOG_FD", "")
         self.framed = frames_fd.isdigit()
         self._fd = int(frames_fd) if self.framed else os.dup(1)  # not lost when the user closes sys.stdout
+        self._identity = identity(self._fd)
         if sys.stdout:
             # Each line is out as it is printed: a time-out must not lose it. The buffer holds the longest
             # event that CloudWatch keeps, so that a line is one write.
@@ -962,8 +1050,9 @@ class Log:
         if path:
             with socket.socket(socket.AF_UNIX) as provider:
                 provider.connect(path)
-                for fd in {1, 2, self._fd} if not self.framed else {1, 2}:
+                for fd in {1, 2} if self.framed else {1, 2, self._fd}:
                     os.dup2(provider.fileno(), fd)
+            self._identity = identity(self._fd)
 
     def share(self) -> None:
         """From now on there are several invocations in work at once."""
@@ -977,10 +1066,10 @@ class Log:
             return
         self._invocation = invocation
         trace_id = invocation.headers.get(TRACE_ID)
-        if trace_id:
-            os.environ["_X_AMZN_TRACE_ID"] = trace_id  # where the X-Ray SDK looks for it
+        if trace_id and "\0" not in trace_id:
+            environ["_X_AMZN_TRACE_ID"] = trace_id  # where the X-Ray SDK looks for it
         else:
-            os.environ.pop("_X_AMZN_TRACE_ID", None)
+            environ.pop("_X_AMZN_TRACE_ID", None)
 
     @property
     def request_id(self) -> str:
@@ -999,12 +1088,16 @@ class Log:
             microseconds = int(time() * 1_000_000)
             data = frame.to_bytes(4, "big") + len(data).to_bytes(4, "big") + microseconds.to_bytes(8, "big") + data
         self.flush()
+        if identity(self._fd) != self._identity:  # user code has closed it, and may have opened another file as that
+            self._fd, self.framed = 1, False
         try:
             while data:
                 try:
-                    data = data[os.write(self._fd, data) :]
+                    data = data[write_file(self._fd, data) :]
                 except BlockingIOError:  # the user made it non-blocking, as asyncio does with pipes
-                    select.select([], [self._fd], [])
+                    waiting = poll()
+                    waiting.register(self._fd, POLLOUT)
+                    waiting.poll()
         except OSError:  # closed, or a full disk: there is nowhere left to say so
             pass
 
@@ -1532,7 +1625,7 @@ class SharedEventLoop(EventLoop):
 
 def main() -> NoReturn:
     """Run the handler that the first argument or $_HANDLER names, until Lambda ends us."""
-    end(status_of(lambda: run(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("_HANDLER", ""))))
+    end(status_of(lambda: run(sys.argv[1] if len(sys.argv) > 1 else environ.get("_HANDLER", ""))))
 
 
 def status_of(action: Callable[[], int]) -> int:
@@ -1552,7 +1645,7 @@ def status_of(action: Callable[[], int]) -> int:
 
 def run(name: str) -> int:
     """Start as Lambda wants it: one process that does it all, or several."""
-    address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
+    address = environ.get("AWS_LAMBDA_RUNTIME_API")
     if not address:
         say(
             "AWS_LAMBDA_RUNTIME_API is not set: it is the address of the Runtime API, and Lambda sets it. To run a "
@@ -1563,7 +1656,7 @@ def run(name: str) -> int:
     path = set_up_path()
     log = Log()
     sys.meta_path.insert(0, EarlyImports(log, path))
-    concurrency = os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "")
+    concurrency = environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "")
     if not concurrency.isdigit() or not int(concurrency):
         return work(name, address, log)
     return supervise(int(concurrency), lambda tell: work(name, address, log, int(concurrency), tell), log)
@@ -1577,13 +1670,13 @@ def work(name: str, address: str, log: Log, concurrency: int = 0, tell: Callable
     api = RuntimeAPI(address)
     shutdown = Shutdown()
     if tell:
-        log.connect(os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", ""))
+        log.connect(environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", ""))
     try:
         handler = load_handler(name)
     except BaseException as error:
         shutdown.check()
         return give_up(Failure(error), api.init_error, log, 1)
-    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+    if environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
         status = pass_snapshot(api, log)
         if status:
             return status
@@ -1648,7 +1741,6 @@ def set_up_path() -> list[str]:
     if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
         del sys.path[0]  # our own folder: a module named runtime is the user's
     own = sys.path[:]
-    environ = os.environ
     layers = [f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages", "/opt/python"]
     layers = [folder for folder in layers if os.path.isdir(folder)]
     sys.path[:0] = [environ.get("LAMBDA_TASK_ROOT") or working_directory(), *layers]
@@ -1669,7 +1761,7 @@ def set_up_path() -> list[str]:
 def say(line: str) -> None:
     """Say why the runtime ends, on standard error."""
     try:
-        os.write(2, f"runtime.py: {line}\n".encode("utf-8", "backslashreplace"))
+        write_file(2, f"runtime.py: {line}\n".encode("utf-8", "backslashreplace"))
     except OSError:
         pass
 
