@@ -23,20 +23,26 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
 from __future__ import annotations
 
-import atexit
+import gc
 import io
 import marshal
 import os
 import signal
 import socket
 import sys
+from atexit import _run_exitfuncs as run_exit_functions
+from contextvars import ContextVar, copy_context
+from functools import partial
 from json import JSONDecoder, JSONEncoder
-from os import environ, fstat, getpid
+from os import _exit as exit_now
+from os import environ, fstat, getcwd, getpid, urandom
 from os import open as open_file
 from os import write as write_file
 from select import POLLIN, POLLOUT, poll
+from signal import SIG_IGN, SIGTERM, getsignal
+from signal import signal as set_signal
 from socket import IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, getaddrinfo
-from socket import socket as Socket  # noqa: N812
+from sys import getrecursionlimit, setrecursionlimit
 from time import gmtime, monotonic, sleep, strftime, time
 from types import AsyncGeneratorType, GeneratorType
 
@@ -45,7 +51,6 @@ if TYPE_CHECKING:
     import asyncio
     import http.client as http_client
     from collections.abc import AsyncGenerator, Awaitable, Generator
-    from contextvars import ContextVar
     from types import FrameType, ModuleType, TracebackType
     from typing import Any, Callable, NoReturn, Union
 
@@ -54,6 +59,9 @@ if TYPE_CHECKING:
     BytesLike = Union[bytes, bytearray, memoryview]
 
 __version__ = "1.0.0"
+
+if __name__ == "__main__":
+    gc.disable()  # while our own modules are loaded: 2 ms of a cold start
 
 # ─── 1. The Runtime API ─────────────────────────────────────────────────────────────────────────────────────
 # The protocol's verbs, over one connection that stays open. Nothing outside of this section knows HTTP.
@@ -147,6 +155,13 @@ class NoAnswer(Exception):
         self.garbled = not isinstance(reason, OSError)
 
 
+class Socket(socket.socket):
+    """A socket that stays one, whatever user code makes of the class."""
+
+    __init__ = socket.socket.__init__
+    close, detach = socket.socket.close, socket.socket.detach
+
+
 class Reader(io.BufferedReader):
     """The receiving side of a connection: one buffer for as long as that is open.
 
@@ -187,6 +202,7 @@ class Response(http_client.HTTPResponse):
         self.fp = self._reader
         waiting = self.fp.peek()
         head = self._head(waiting)
+        self.more = len(waiting) > len(head)  # some of what comes next is there already
         text = str(head.strip(), "utf-8", "surrogateescape").replace("\r\n", "\n")
         if "\n " in text or "\n\t" in text:  # folded: a line goes on with the next
             text = text.replace("\n ", " ").replace("\n\t", " ")
@@ -194,7 +210,9 @@ class Response(http_client.HTTPResponse):
         version, status = first.split(None, 2)[:2]
         if not version.startswith("HTTP/1."):
             raise http_client.BadStatusLine(version)
-        if 100 <= natural(status, 10) < 200:
+        if len(status) != 3 or not 100 <= natural(status, 10) < 600:
+            raise http_client.BadStatusLine(first)
+        if status[0] == "1":
             return False
         self.status = self.code = int(status)
         parts = [line.partition(":") for line in lines]
@@ -215,10 +233,10 @@ class Response(http_client.HTTPResponse):
         end = waiting.find(b"\n\r\n")
         if end >= 0 and b"\n\n" not in waiting[:end]:
             return bytes(self.fp.read(end + 3))
+        if not waiting:
+            raise ConnectionResetError("the connection was closed")
         head = b""
         while not head.strip() or not head.endswith((b"\n\r\n", b"\n\n")):
-            if not waiting:
-                raise ConnectionResetError("the connection was closed")
             head += self._line()
         return head
 
@@ -237,16 +255,17 @@ class Response(http_client.HTTPResponse):
             size = natural(self._line().partition(b";")[0].strip().decode(), 16)
             if not size:
                 break
-            chunks.append(self.fp.read(size))
-            self._line()
+            chunks.append(self.fp.read(size))  # if that was cut, there is no line behind it
+            if self._line().strip():
+                raise ValueError("a chunk is longer than its size")
         while self._line().strip():  # trailers
             pass
-        return b"".join(chunks)  # one that was cut has no line behind it
+        return b"".join(chunks)
 
 
 def natural(digits: str, base: int) -> int:
     """A number without the sign, the spaces and the underscores that int() takes. Raises ValueError."""
-    if not digits.isalnum():
+    if not digits.isalnum() or not digits.isascii():
         raise ValueError(f"not a number: {digits}")
     return int(digits, base)
 
@@ -262,6 +281,7 @@ class Connection(http_client.HTTPConnection):
 
     def connect(self) -> None:
         """Open the connection; a refused one is tried again for a while. Raises Unreachable."""
+        self._process = self._process or getpid()
         for attempt in range(CONNECT_TRIES):
             try:
                 self.sock = self._open()
@@ -271,7 +291,7 @@ class Connection(http_client.HTTPConnection):
                     raise Unreachable(f"cannot reach the Runtime API at {self.where}: {error}") from None
                 sleep(0.1 * 2**attempt)
         self._response = Response(Reader(io.FileIO(self.sock.fileno(), closefd=False)))
-        self._identity, self._process = identity(self.sock.fileno()), getpid()
+        self._identity = identity(self.sock.fileno())
 
     def _open(self) -> Socket:
         """As socket.create_connection(), which user code may have led to a proxy."""
@@ -279,7 +299,7 @@ class Connection(http_client.HTTPConnection):
         failed = OSError("no address")
         # As bytes the host is not encoded by IDNA: 4 ms of imports.
         for family, kind, protocol, _, address in getaddrinfo(self.host.encode(), self.port, 0, SOCK_STREAM):
-            sock = Socket(family, kind, protocol)
+            sock: Socket = Socket(family, kind, protocol)
             try:
                 sock.settimeout(None)  # `next` may block for hours, whatever socket.setdefaulttimeout() says
                 sock.connect(address)
@@ -291,9 +311,7 @@ class Connection(http_client.HTTPConnection):
         raise failed
 
     def prepare(self) -> None:
-        """See that there is a connection, that we have a part in it, and that its descriptor is still the same file."""
-        if self._process and self._process != getpid():
-            raise SystemExit(0)  # a child that user code has forked: this conversation is its parent's
+        """See that there is a connection, and that its descriptor is still the same file."""
         if self.sock and identity(self.sock.fileno()) != self._identity:
             self.sock.detach()  # user code has closed the descriptor, and may have opened another under its number
             self.sock = None
@@ -313,6 +331,8 @@ class Connection(http_client.HTTPConnection):
 
     def transmit(self, *pieces: BytesLike) -> None:
         """Send it all. Raises OSError when the connection is gone, or the API answers before it has read it all."""
+        if self._process != getpid():
+            raise SystemExit(0)  # in a child that user code has forked: this conversation is its parent's
         left = [*pieces]
         while left:
             try:
@@ -332,6 +352,8 @@ class Connection(http_client.HTTPConnection):
         while any(event != POLLOUT for _, event in waiting.poll(timeout)):
             try:
                 final = self._response.advance()
+                while not final and self._response.more:
+                    final = self._response.advance()
             except Exception as error:
                 self.close()
                 raise NoAnswer(error) from None
@@ -783,11 +805,20 @@ def refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-decode_json = JSONDecoder(parse_constant=refuse_constant).decode
-encode_json = JSONEncoder(ensure_ascii=False).encode
-encode_plain_json = JSONEncoder(ensure_ascii=False, check_circular=False).encode
-encode_ascii_json = JSONEncoder().encode
-encode_record = JSONEncoder(ensure_ascii=False, default=str).encode
+class Decoder(JSONDecoder):  # with what its methods call as it is now, before user code can patch it
+    raw_decode = JSONDecoder.raw_decode
+
+
+class Encoder(JSONEncoder):
+    iterencode, default = JSONEncoder.iterencode, JSONEncoder.default
+    item_separator, key_separator = ", ", ": "
+
+
+decode_json = Decoder(parse_constant=refuse_constant).decode
+encode_json = Encoder(ensure_ascii=False).encode
+encode_plain_json = Encoder(ensure_ascii=False, check_circular=False).encode
+encode_ascii_json = Encoder().encode
+encode_record = Encoder(ensure_ascii=False, default=str).encode
 
 
 def decode_event(invocation: Invocation) -> Any:
@@ -816,7 +847,7 @@ class Result:
 def encode_result(value: Any) -> Result:
     """Bytes as they are, anything else as JSON. Raises RuntimeFailure for what JSON cannot carry."""
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return Result(bytes(value) if isinstance(value, memoryview) else value, BYTES)
+        return Result(exact_bytes(value), BYTES)
     try:
         return Result(result_json(value).encode(), JSON)
     except Exception as error:
@@ -825,16 +856,19 @@ def encode_result(value: Any) -> Result:
 
 def encode_item(item: Any) -> BytesLike:
     """An item of a stream as bytes. Raises RuntimeFailure for what is neither str nor bytes-like."""
-    if isinstance(item, bytes):
-        return item
     try:
-        if isinstance(item, str):
-            return item.encode()
-        view = memoryview(item)
-        return view.cast("B") if view.c_contiguous else view.tobytes()
+        return str.encode(item) if isinstance(item, str) else exact_bytes(item)
     except (TypeError, UnicodeEncodeError) as error:
         what = str(error) if isinstance(item, str) else f"it must be str or bytes-like, not {type(item).__name__}"
         raise RuntimeFailure("MarshalError", f"Unable to marshal response: an item of the stream: {what}") from None
+
+
+def exact_bytes(value: Any) -> BytesLike:
+    """The bytes of something bytes-like, whose length is the one that it has: a class may lie, an array may grow."""
+    if type(value) is bytes:
+        return value
+    view = memoryview(value)
+    return view.cast("B") if view.c_contiguous else view.tobytes()
 
 
 def encode_prelude(item: dict[Any, Any]) -> bytes:
@@ -869,12 +903,12 @@ def result_json(value: Any) -> str:
     """JSON as Lambda's Python users know it: Decimal is a number, bytes are text, `_asdict()` is an object.
 
     What is made of built-in types alone, nearly everything, is left to json's C encoder. To that a namedtuple is a
-    tuple, so that such have to be looked for; but not where there is no list in the result. To do so takes as long
-    as to look for cycles, which in turn is left out: they are a RecursionError all the same.
+    tuple, so that such have to be looked for. To do so takes about as long as to look for cycles, which in turn is
+    left out: they are a RecursionError all the same.
     """
     try:
         text = encode_plain_json(value)
-        if "[" not in text or has_plain_types(value):
+        if has_plain_types(value):
             return text
     except TypeError:
         pass
@@ -882,7 +916,7 @@ def result_json(value: Any) -> str:
         return encode_json(value)  # says whether it is a cycle, or too deep
 
     numbers: list[str] = []
-    mark = os.urandom(16).hex()  # stands for a number, as there is no way to tell json its digits
+    mark = urandom(16).hex()  # stands for a number, as there is no way to tell json its digits
     text = encode_json(as_plain(value, mark, numbers))
     return "".join(part for pair in zip(text.split(f'"{mark}"'), [*numbers, ""]) for part in pair)
 
@@ -918,6 +952,10 @@ def as_plain(value: Any, mark: str, numbers: list[str]) -> Any:
     return value
 
 
+exception_args: Callable[[BaseException], Any] = vars(BaseException)["args"].__get__
+exception_traceback: Callable[[BaseException], Any] = vars(BaseException)["__traceback__"].__get__
+
+
 class Failure:
     """What becomes of an exception: the error JSON, the headers beside it, and the lines of the log.
 
@@ -926,19 +964,20 @@ class Failure:
     """
 
     def __init__(self, error: BaseException, request_id: str = "", recorded_type: str = "") -> None:
+        kind = type(error)  # asked, like the attributes below, in ways that a class cannot lie about
         self.request_id = request_id
         self.message = message_of(error)
-        self.exit = SystemExit(error.code) if isinstance(error, SystemExit) else None  # without its traceback
-        if isinstance(error, RuntimeFailure):
-            self.type = self.recorded_type = f"Runtime.{error.name}"
+        self.exit = SystemExit(*exception_args(error)) if issubclass(kind, SystemExit) else None
+        if kind is RuntimeFailure:
+            self.type = self.recorded_type = f"Runtime.{error.name}"  # type: ignore[attr-defined]
             self.cause_type = "LambdaValidationError"
             self.frames: list[Frame] = []
-            self.stack = list(error.stack)
+            self.stack = [*error.stack]  # type: ignore[attr-defined]
         else:
             self.type = self.cause_type = class_name(error)
             known = self.type.isascii() and self.type.isidentifier()
             self.recorded_type = recorded_type or f"Function.{self.type if known else 'Unknown'}"
-            self.frames, self.stack = user_stack(error.__traceback__)
+            self.frames, self.stack = user_stack(exception_traceback(error))
 
     def report(self) -> dict[str, Any]:
         return {
@@ -978,7 +1017,7 @@ def class_name(error: BaseException) -> str:
 
 def message_of(error: BaseException) -> str:
     try:
-        return str(error)
+        return str.__str__(str(error))  # a subclass of str could do anything, later on
     except BaseException as another:  # whatever it is: the error to report is the first one
         return f"<{class_name(error)}; its message cannot be had: __str__ raised {class_name(another)}>"
 
@@ -1001,7 +1040,7 @@ def user_stack(raised_at: TracebackType | None) -> tuple[list[Frame], list[str]]
 
 def working_directory() -> str:
     try:
-        return os.getcwd()
+        return getcwd()
     except OSError:  # it has been removed
         return ""
 
@@ -1046,18 +1085,18 @@ class Log:
         self._stdout = sys.stdout
 
     def connect(self, path: str) -> None:
-        """Have standard output and error go to a Unix socket, if a path is given; so it is with several workers."""
-        if path:
-            with socket.socket(socket.AF_UNIX) as provider:
+        """Have standard output and error go to a Unix socket, as Lambda wants it of several workers."""
+        try:
+            with Socket(socket.AF_UNIX) as provider:
                 provider.connect(path)
                 for fd in {1, 2} if self.framed else {1, 2, self._fd}:
                     os.dup2(provider.fileno(), fd)
             self._identity = identity(self._fd)
+        except OSError as error:
+            self.warning(f"There is no log at {path}: {error}")
 
     def share(self) -> None:
         """From now on there are several invocations in work at once."""
-        from contextvars import ContextVar
-
         self._invocations = ContextVar("invocation")
 
     def begin(self, invocation: Invocation) -> None:
@@ -1137,7 +1176,7 @@ def flush(stdout: Any) -> None:
     for stream in streams:
         try:
             stream.flush()
-        except Exception:  # closed, or no stream at all
+        except BaseException:  # closed, or no stream at all, or whatever the user has made of it
             pass
 
 
@@ -1148,11 +1187,11 @@ JSON_TIME = "%Y-%m-%dT%H:%M:%SZ"
 class EarlyImports:
     """Sets up `logging` when it is first imported, so that functions that never log do not pay for it.
 
-    A finder, first on sys.meta_path. AWS's client has imported these modules before any user code runs: a file of
-    such a name beside the handler is not what anybody gets. The same holds here, for them and what they import.
+    A finder, first on sys.meta_path. AWS's client has imported some modules before any user code runs, so that a file
+    of such a name beside the handler is what nobody gets. The same holds here, for what the runtime imports late.
     """
 
-    NAMES = ("logging", "traceback", "tokenize", "decimal")
+    NAMES = ("logging", "traceback", "tokenize", "decimal", "asyncio", "warnings", "threading")
 
     def __init__(self, log: Log, path: list[str]) -> None:
         self._log = log
@@ -1274,7 +1313,7 @@ def serve(
         answer = None
         try:
             answer = invoke(handler, invocation, api, log, loop)
-            shutdown.check()
+            shutdown.check(answer)
             if isinstance(answer, Failure):
                 log.failure(answer)
                 api.fail(invocation, answer)
@@ -1299,14 +1338,21 @@ def invoke(
     Raises NotAccepted when Lambda hangs up in the middle of a stream.
     """
 
+    lost: Exception | None = None
+
     def send(item: Any) -> None:
         """Send an item of a stream. The first one may be a prelude; eight NULs part it from the body."""
-        if api.streaming:
-            api.send(encode_item(item))
-        elif isinstance(item, dict):
-            api.stream(invocation, HTTP_RESPONSE, encode_prelude(item), bytes(8))
-        else:
-            api.stream(invocation, BYTES, encode_item(item))
+        nonlocal lost
+        try:
+            if api.streaming:
+                api.send(encode_item(item))
+            elif isinstance(item, dict):
+                api.stream(invocation, HTTP_RESPONSE, encode_prelude(item), bytes(8))
+            else:
+                api.stream(invocation, BYTES, encode_item(item))
+        except (NotAccepted, RuntimeAPIError) as error:
+            lost = error
+            raise
 
     try:
         log.begin(invocation)
@@ -1321,12 +1367,19 @@ def invoke(
         else:
             return encode_result(result)
         if not api.streaming:
-            api.stream(invocation, BYTES)
+            send(b"")
         return None
-    except (NotAccepted, RuntimeAPIError):
-        raise
     except BaseException as error:
+        if error is lost:
+            raise
+        keep_room()
         return Failure(error, invocation.request_id)
+
+
+def keep_room() -> None:
+    """Undo a recursion limit that user code has set too low for what the runtime has to do."""
+    if getrecursionlimit() < 200:
+        setrecursionlimit(1000)
 
 
 def persist(call: Callable[[], Any]) -> Any:
@@ -1334,6 +1387,8 @@ def persist(call: Callable[[], Any]) -> Any:
     for delay in (0.1, 0.2, 0.4, 0.8):
         try:
             return call()
+        except Unreachable:
+            raise  # which was tried often enough
         except RuntimeAPIError:
             sleep(delay)
     return call()
@@ -1341,8 +1396,6 @@ def persist(call: Callable[[], Any]) -> Any:
 
 def pump(items: Generator[Any, None, Any], send: Callable[[Any], None]) -> None:
     """Send what a generator yields, each item before the next is asked for; close it whatever happens."""
-    from contextvars import copy_context
-
     run = copy_context().run  # what the handler sets there is gone with it
     try:
         while True:
@@ -1365,20 +1418,7 @@ class EventLoop:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that the user's module has made while it was imported, or else a new one."""
-        if self._loop is None:
-            import asyncio
-            import warnings
-
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)
-                try:
-                    self._loop = asyncio.get_event_loop()
-                except RuntimeError:
-                    self._loop = asyncio.new_event_loop()
-            if self._loop.is_closed():
-                self._loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(self._loop)
+        self._loop = self._loop or find_event_loop()
         return self._loop
 
     def run(self, awaitable: Awaitable[Any]) -> Any:
@@ -1402,6 +1442,23 @@ class EventLoop:
             send(item)
 
         self.run(pump_async(items, send_now))
+
+
+def find_event_loop() -> asyncio.AbstractEventLoop:
+    """The event loop that the user's module has made while it was imported, or else a new one."""
+    import asyncio
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            loop = asyncio.get_event_loop()
+        except RuntimeError:
+            loop = asyncio.new_event_loop()
+    if loop.is_closed():
+        loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop
 
 
 async def pump_async(items: AsyncGenerator[Any, None], send: Callable[[Any], Awaitable[None]]) -> None:
@@ -1436,8 +1493,8 @@ class Shutdown:
 
     def __init__(self) -> None:
         self.requested = False
-        self._process = os.getpid()
-        signal.signal(signal.SIGTERM, self._on_signal)
+        self._process = getpid()
+        set_signal(SIGTERM, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self.requested:  # once: a second signal shall not cut short the clean-up that the first one caused
@@ -1446,11 +1503,16 @@ class Shutdown:
 
     def installed(self) -> bool:
         """Whether it is still us whom the signal reaches, and not the user."""
-        return signal.getsignal(signal.SIGTERM) == self._on_signal
+        return getsignal(SIGTERM) == self._on_signal
 
-    def check(self) -> None:
-        """Raises SystemExit if we were asked to end, or are a child that the user's code forked and let return."""
-        if self.requested or os.getpid() != self._process:
+    def check(self, answer: Result | Failure | None = None) -> None:
+        """Raises SystemExit if we were told to end, or are a child that user code has forked and let return."""
+        keep_room()
+        if self.requested:
+            raise SystemExit(0)
+        if getpid() != self._process:
+            if isinstance(answer, Failure):
+                raise answer.exit or SystemExit(f"{answer.type}: {answer.message}")
             raise SystemExit(0)
 
 
@@ -1460,88 +1522,102 @@ class Shutdown:
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-python-runtime.html
 
 EACH, TOGETHER, GAVE_UP = b"1", b"N", b"!"  # what a worker tells: how many invocations it serves; the API is gone
+WATCHED = (SIGTERM, signal.SIGCHLD)
 
 
-def supervise(count: int, work: Callable[[Callable[[bytes], Any]], int], log: Log) -> int:
-    """Keep `count` workers at work, or one that does the work of all, until we are told to end.
+class Worker:
+    """A process that serves invocations, forked from this one; on a pipe it tells how it is doing."""
 
-    This process imports nothing of the user's. A worker that dies is replaced, ever later if that goes on. Returns
-    1 if none gets through its init, or one finds that the API is gone.
-    """
-    Shutdown()
-    workers: dict[int, tuple[int, float]] = {}  # by process id: the pipe on which it tells, when it was started
-    told = b""
-    try:
-        for _ in range(count):  # the first one that is ready tells of which kind the handler is
-            pid, pipe = start_worker(work)
-            workers[pid] = pipe, monotonic()
-            told = os.read(pipe, 1)
-            if told in (EACH, TOGETHER):
-                break
-            del workers[pid]
-            os.waitpid(pid, 0)
-        else:
-            return 1
-        wanted = count if told == EACH else 1
-        pause, due = 0.1, 0.0
-        while True:
-            now = monotonic()
-            while len(workers) < wanted and now >= due:
-                pid, pipe = start_worker(work)
-                workers[pid] = pipe, now
-            pid, status = os.waitpid(-1, os.WNOHANG if len(workers) < wanted else 0) if workers else (0, 0)
-            if not pid:
-                sleep(0.02)
-            elif pid in workers:
-                pipe, started = workers.pop(pid)
-                os.set_blocking(pipe, False)
-                told = os.read(pipe, 9)
-                os.close(pipe)
-                if told.endswith(GAVE_UP) or not (told or workers):
-                    return 1
-                log.warning(f"Worker {pid} ended with status {os.waitstatus_to_exitcode(status)} and is replaced")
-                pause = 0.1 if now - started > 1 else min(2 * pause, 10.0)
-                due = now + pause
-    finally:
-        stop_workers(list(workers))
+    def __init__(self, number: int, work: Callable[[Worker], int]) -> None:
+        self.number = number
+        self.started = monotonic()
+        self.told = b""
+        self._pipe, self._tell = os.pipe()
+        os.set_blocking(self._pipe, False)  # a child of the worker's may keep the other end open for ever
+        self.pid = os.fork()
+        if not self.pid:
+            end(status_of(lambda: self._live(work)))
+        os.close(self._tell)
 
-
-def start_worker(work: Callable[[Callable[[bytes], Any]], int]) -> tuple[int, int]:
-    """Fork a worker: its process id, and the pipe on which it tells."""
-    told, tell = os.pipe()
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # until the child is no longer a copy of its parent
-
-    def live() -> int:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    def _live(self, work: Callable[[Worker], int]) -> int:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
         try:
-            return work(lambda what: os.write(tell, what))
+            return work(self)
         except RuntimeAPIError:
-            os.write(tell, GAVE_UP)
+            self.tell(GAVE_UP)
             raise
 
-    pid = os.fork()
-    if not pid:
-        end(status_of(live))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-    os.close(tell)
-    return pid, told
+    def tell(self, what: bytes) -> None:
+        write_file(self._tell, what)
+
+    def listen(self) -> bytes:
+        """All that it has told so far."""
+        try:
+            self.told += os.read(self._pipe, 9)
+        except BlockingIOError:
+            pass
+        return self.told
 
 
-def stop_workers(pids: list[int]) -> None:
-    """End all workers, if need be by force, and leave none behind."""
-    for number, until in ((signal.SIGTERM, monotonic() + 2), (signal.SIGKILL, monotonic() + 4)):
+def supervise(count: int, work: Callable[[Worker], int], log: Log) -> int:
+    """Keep `count` workers at work, or one that does the work of all, until we are told to end. Returns a status.
+
+    This process imports nothing of the user's. A worker that dies is replaced, ever later if that goes on; but when
+    none has got through its init, or one finds that the API is gone, it is all over.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)  # they are waited for, below, and come at no other time
+    workers: dict[int, Worker] = {}
+    started = failed = 0
+    wanted = 1  # until that one tells what kind of handler it has
+    ready, pause, due = False, 0.1, 0.0
+    try:
+        while True:
+            while len(workers) < wanted and monotonic() >= due:
+                worker = Worker(started, work)
+                workers[worker.pid] = worker
+                started += 1
+            patience = 3600.0 if ready and len(workers) == wanted else 0.01
+            got = signal.sigtimedwait(WATCHED, patience)
+            if got and got.si_signo == SIGTERM:
+                return 0
+            if not ready:
+                for worker in workers.values():
+                    ready = bool(worker.listen())
+                    wanted = count if worker.told == EACH else 1
+            for worker in list(workers.values()):
+                pid, status = os.waitpid(worker.pid, os.WNOHANG)
+                if not pid:
+                    continue
+                del workers[pid]
+                failed = 0 if worker.listen() else failed + 1
+                if GAVE_UP in worker.told or (failed >= count and not workers):
+                    return 1
+                if ready:
+                    pause = 0.1 if monotonic() - worker.started > 1 else min(2 * pause, 10.0)
+                    due = monotonic() + pause
+                    code = os.waitstatus_to_exitcode(status)
+                    log.warning(f"Worker {pid} has ended with status {code}, and is replaced")
+    finally:
+        stop(list(workers))
+
+
+def stop(pids: list[int]) -> None:
+    """End these children, if need be by force, and leave none behind."""
+    for number in (SIGTERM, signal.SIGKILL):
         for pid in pids:
-            os.kill(pid, number)  # not waited for yet: it cannot be another's
+            os.kill(pid, number)
+        until = monotonic() + 2
         while pids and monotonic() < until:
             pids = [pid for pid in pids if not os.waitpid(pid, os.WNOHANG)[0]]
             sleep(0.005)
 
 
-def is_async(handler: Handler) -> bool:
-    from inspect import isasyncgenfunction, iscoroutinefunction
-
-    call = type(handler).__call__  # of an object that is called like a function
-    return any(test(it) for test in (isasyncgenfunction, iscoroutinefunction) for it in (handler, call))
+def is_async(handler: Any) -> bool:
+    """Whether a call makes a coroutine or an async generator: as the inspect module would say, without importing it."""
+    while isinstance(handler, partial):
+        handler = handler.func
+    code = getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
+    return bool(code and code.co_flags & (0x80 | 0x200))  # CO_COROUTINE, CO_ASYNC_GENERATOR
 
 
 def serve_together(count: int, address: str, handler: Handler, log: Log, shutdown: Shutdown) -> NoReturn:
@@ -1565,7 +1641,9 @@ def serve_together(count: int, address: str, handler: Handler, log: Log, shutdow
 class SharedEventLoop(EventLoop):
     """The event loop of several invocations: runs in the main thread, and is called from those that serve."""
 
-    _error: BaseException | None = None
+    def __init__(self) -> None:
+        self._error: BaseException | None = None
+        self._loop = find_event_loop()  # now, before several threads want it
 
     def run_forever(self) -> NoReturn:
         """Run until `end` is called; then give what is in work a moment to clean up, and raise what that was given."""
@@ -1594,23 +1672,32 @@ class SharedEventLoop(EventLoop):
     def pump(self, items: AsyncGenerator[Any, None], send: Callable[[Any], None]) -> None:
         """Sending may block: it is done here, in the invocation's own thread, while the generator waits."""
         import asyncio
-        from queue import SimpleQueue
+        from threading import Semaphore
 
-        handed: SimpleQueue[Any] = SimpleQueue()
+        handed: list[Any] = []
+        ready = Semaphore(0)
+
+        def hand(item: Any, sent: Any) -> None:
+            handed.append((item, sent))
+            ready.release()
 
         async def hand_over(item: Any) -> None:
             sent = self.loop.create_future()
-            handed.put((item, sent))
+            hand(item, sent)
             await sent
 
         async def work() -> tuple[Any, BaseException | None]:
             try:
                 return await outcome(pump_async(items, hand_over))
             finally:
-                handed.put(None)
+                hand(None, None)
 
         result = asyncio.run_coroutine_threadsafe(work(), self.loop)
-        for item, sent in iter(handed.get, None):
+        while True:
+            ready.acquire()
+            item, sent = handed.pop(0)
+            if sent is None:
+                break
             try:
                 send(item)
                 self.loop.call_soon_threadsafe(sent.set_result, None)
@@ -1640,6 +1727,8 @@ def status_of(action: Callable[[], int]) -> int:
         say(str(error.code))
     except KeyboardInterrupt:
         return 130
+    except BaseException as error:  # nothing that we know of
+        say(f"{class_name(error)}: {message_of(error)}")
     return 1
 
 
@@ -1659,18 +1748,20 @@ def run(name: str) -> int:
     concurrency = environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "")
     if not concurrency.isdigit() or not int(concurrency):
         return work(name, address, log)
-    return supervise(int(concurrency), lambda tell: work(name, address, log, int(concurrency), tell), log)
+    return supervise(int(concurrency), lambda worker: work(name, address, log, int(concurrency), worker), log)
 
 
-def work(name: str, address: str, log: Log, concurrency: int = 0, tell: Callable[[bytes], Any] | None = None) -> int:
+def work(name: str, address: str, log: Log, concurrency: int = 0, worker: Worker | None = None) -> int:
     """Init, then serve. Returns an exit status when init fails, otherwise ends by what `serve` raises.
 
-    As a worker, one of several, it tells when and what it is ready to serve.
+    A worker is one of several; it tells when it is ready, and how many invocations it will serve.
     """
     api = RuntimeAPI(address)
     shutdown = Shutdown()
-    if tell:
-        log.connect(environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", ""))
+    provider = environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", "")
+    if worker and provider:
+        log.connect(provider)
+    gc.enable()
     try:
         handler = load_handler(name)
     except BaseException as error:
@@ -1680,20 +1771,23 @@ def work(name: str, address: str, log: Log, concurrency: int = 0, tell: Callable
         status = pass_snapshot(api, log)
         if status:
             return status
-    if not shutdown.installed():
+    if not shutdown.installed() and not (worker and worker.number):  # the first of them will do
         register_extension(address, log)
-    together = concurrency > 0 and is_async(handler)
-    if tell:
-        tell(TOGETHER if together else EACH)
+    together = worker is not None and is_async(handler)
+    if worker:
+        worker.tell(TOGETHER if together else EACH)
     if together:
         serve_together(concurrency, address, handler, log, shutdown)
-    serve(api, handler, log, shutdown, EventLoop(), patient=concurrency > 0)
+    serve(api, handler, log, shutdown, EventLoop(), patient=worker is not None)
 
 
 def give_up(failure: Failure, report: Callable[[Failure], None], log: Log, status: int) -> int:
-    """Say why there will be no invocations, in the log and to Lambda."""
+    """Say why there will be no invocations, in the log and to Lambda; returns the status to exit with."""
     log.failure(failure)
-    report(failure)
+    try:
+        report(failure)
+    except (NotAccepted, RuntimeAPIError) as error:
+        say(str(error))
     return status
 
 
@@ -1768,13 +1862,13 @@ def say(line: str) -> None:
 
 def end(status: int) -> NoReturn:
     """End the process: run what was registered to run then, flush, and wait for no thread that was left running."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    set_signal(SIGTERM, SIG_IGN)
     try:
-        atexit._run_exitfuncs()  # an ordinary exit would first join all threads
+        run_exit_functions()  # and not an ordinary exit, which would first join all threads
     except BaseException:
         pass
-    flush(sys.__stdout__)
-    os._exit(status)
+    flush(getattr(sys, "__stdout__", None))
+    exit_now(status)
 
 
 if __name__ == "__main__":

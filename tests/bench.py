@@ -196,7 +196,7 @@ class Unit(NamedTuple):
 
     def text(self, value: float) -> str:
         value /= self.size
-        return f"{value:.{1 if abs(value) < 100 else 0}f} {self.name}"
+        return f"{value:,.{1 if abs(value) < 100 else 0}f} {self.name}"
 
 
 US, MS, MEGABYTES = Unit("µs", 1e3), Unit("ms", 1e6), Unit("MB", MB)
@@ -223,7 +223,7 @@ class Row:
         if self.goal:
             goal = self.goal.text(self.unit)
             met = "yes" if self.goal.met(ours, self.ratio) else "no"
-        ratio = "" if self.goal and self.goal.of_ours else f"{self.ratio:.2f}"
+        ratio = "" if self.goal and self.goal.of_ours else f"{self.ratio:.{2 if self.ratio > 0.1 else 3}f}"
         return [self.name, self.unit.text(ours), self.unit.text(median(self.other)), ratio, goal, met]
 
 
@@ -341,8 +341,11 @@ def records(size: int) -> bytes:
 
 def warm(bench: Bench) -> Iterator[Row]:
     runtimes = [bench.ours, bench.awslambdaric, *filter(None, (bench.floor,))]
-    for what, size, goal, floor_goal in (("100 B", 100, Goal(0.45), Goal(1.55)), ("10 KB", 10_000, Goal(0.50), None)):
-        what = f"warm, {what}"
+    for size_text, size, goal, floor_goal in (
+        ("100 B", 100, Goal(0.45), Goal(1.55)),
+        ("10 KB", 10_000, Goal(0.50), None),
+    ):
+        what = f"warm, {size_text}"
         rounds, count = bench.count(9, 3), bench.count(5000, 2000)
         ours, other, *floor = bench.compare(what, runtimes, rounds, "echo.handler", records(size), count)
         yield row(what, US, Seen.turn, ours, other, goal)
@@ -354,12 +357,12 @@ def warm(bench: Bench) -> Iterator[Row]:
         yield row(what, US, Seen.turn, ours, other)
 
     pair = (bench.ours, bench.awslambdaric)
-    for what, size, event in (
+    for size_text, size, event in (
         ("1 MB", 1, records(MB)),
         ("6 MB", 6, records(6 * MB - 1000)),
         ("6 MB, a string", 6, b'"%b"' % (b"7" * (6 * MB - 1000))),
     ):
-        what = f"warm, {what}, CPU for 1 MB of it"
+        what = f"warm, {size_text}, CPU for 1 MB of it"
         rounds, count = bench.count(7, 3), bench.count(30, 12) // size
         ours, other = bench.compare(what, pair, rounds, "echo.handler", event, count)
         yield row(what, MS, lambda seen: seen.cpu_turn() / size, ours, other, Goal(1.0))  # noqa: B023
@@ -373,7 +376,7 @@ def cold(bench: Bench) -> Iterator[Row]:
         return runtime._replace(env={**runtime.env, "PYTHONPATH": ":".join(path)})
 
     pair = (bench.ours, bench.awslambdaric)
-    for what, runtimes, handler, rounds, goal in (
+    for variant, runtimes, handler, rounds, goal in (
         ("", pair, "echo.handler", bench.count(40, 8), Goal(0.80)),
         (", logging and json", pair, "imports.handler", bench.count(40, 8), Goal(1.0)),
         (", boto3", tuple(map(with_boto3, pair)), "aws.handler", bench.count(15, 4), Goal(1.0)),
@@ -385,7 +388,7 @@ def cold(bench: Bench) -> Iterator[Row]:
             Goal(1.0),
         ),
     ):
-        what = f"cold{what}"
+        what = f"cold{variant}"
         bench.compare(what, runtimes, 1, handler)  # all files have been read once
         ours, other = bench.compare(what, runtimes, rounds, handler)
         yield row(f"{what}, to first next", MS, lambda seen: seen.next, ours, other, goal)
@@ -394,7 +397,7 @@ def cold(bench: Bench) -> Iterator[Row]:
         what, runtimes = "a runtime in shell", (bench.ours, bench.shell)
         ours, other = bench.compare(what, runtimes, bench.count(10, 3), "echo.handler", count=bench.count(20, 5))
         yield row(f"cold, to first next, to {what}", MS, lambda seen: seen.next, ours, other)
-        yield row(f"warm, to {what}", MS, Seen.turn, ours, other)
+        yield row(f"warm, to {what}", US, Seen.turn, ours, other)
 
 
 def memory(bench: Bench) -> Iterator[Row]:
@@ -418,8 +421,8 @@ def memory(bench: Bench) -> Iterator[Row]:
 
 def logs(bench: Bench) -> Iterator[Row]:
     pair = (bench.ours, bench.awslambdaric)
-    for what, handler, goal in (("printed lines", "printing.handler", 0.5), ("log records", "records.handler", 0.8)):
-        what = f"200 {what}, CPU"
+    for output, handler, goal in (("printed lines", "printing.handler", 0.5), ("log records", "records.handler", 0.8)):
+        what = f"200 {output}, CPU"
         ours, other = bench.compare(what, pair, bench.count(7, 3), handler, count=bench.count(300, 100))
         yield row(what, MS, Seen.cpu_turn, ours, other, Goal(goal))
 

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 TOO_LONG = 300
 EVENT = (
@@ -40,7 +40,7 @@ class Incoming(socket.SocketIO):
 
     arrived = 0
 
-    def readinto(self, buffer: bytearray) -> int | None:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int | None:
         size = super().readinto(buffer)
         Incoming.arrived = time.monotonic_ns()
         return size

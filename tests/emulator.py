@@ -581,7 +581,8 @@ class Sandbox:
         nonce = headers.get("lambda-runtime-invocation-id")
         if nonce is not None and nonce != self.headers.get("Lambda-Runtime-Invocation-Id"):
             return 410, error_json("InvokeTimeout", self.state, call)
-        status, answer = self.step(call, current=call == INIT_ERROR or request_id == result.request_id)
+        in_work = self.state not in (STARTED, INIT_FAILED, READY) and request_id == result.request_id
+        status, answer = self.step(call, current=call == INIT_ERROR or in_work)
         if status != 202:
             return status, answer
         mode = headers.get("lambda-runtime-function-response-mode")

@@ -584,18 +584,18 @@ class Library(EmulatorTestCase):
                 return os.getpid()
             """
         )
-        function = self.emulate(timeout=0.4)
+        function = self.emulate(timeout=0.8)
         pid = function.invoke(0).json()
         began = time.monotonic()
         result = function.invoke(60)
         self.assertLess(time.monotonic() - began, 5)
-        message = f"RequestId: {result.request_id} Error: Task timed out after 0.40 seconds"
+        message = f"RequestId: {result.request_id} Error: Task timed out after 0.80 seconds"
         self.assertEqual(result.json(), {"errorType": "Sandbox.Timedout", "errorMessage": message})
         self.assertEqual((result.error, function.exit_status, function.pid), ("Sandbox.Timedout", -9, None))
         self.assertFalse(alive(pid))
         self.assertIn("working\n" + message, result.log)
         self.assertEqual(self.report(result)["status"], "timeout")
-        self.assertGreaterEqual(result.duration_ms, 400)
+        self.assertGreaterEqual(result.duration_ms, 800)
         after = function.invoke(0)
         self.assertNotEqual(after.json(), pid)
         self.assertIsNotNone(after.init_ms)
@@ -920,7 +920,7 @@ class CommandLine(CommandLineTestCase):
         for code, error in rows.items():
             with self.subTest(code):
                 self.app(f"def handler(event, context): {code}")
-                ran = self.command("--timeout", "0.5")
+                ran = self.command("--timeout", "0.5" if "sleep" in code else "20")
                 self.assertEqual((ran.status, json.loads(ran.stdout)["errorType"]), (1, error))
         self.app("import missing")
         ran = self.command()

@@ -163,7 +163,7 @@ class Workers(ModeTestCase):
             function.wait(lambda: function.log.count("\n") == 3)
             pids = {name: int(pid) for name, pid in map(str.split, function.log.splitlines())}
             os.kill(pids["b"], signal.SIGKILL)
-            function.ready(1, seconds=1)
+            function.ready(1, seconds=2)  # one, on a machine that has nothing else to do
             self.assertEqual(function.api.sent(), [], "nobody has spoken for the dead")
             self.tell()
             self.assertEqual(sorted(function.answers(2)), ["id-a", "id-c"])
