@@ -32,6 +32,7 @@ import socket
 import sys
 from atexit import _run_exitfuncs as run_exit_functions
 from contextvars import ContextVar, copy_context
+from fcntl import F_DUPFD_CLOEXEC, fcntl
 from functools import partial
 from json import JSONDecoder, JSONEncoder
 from os import _exit as exit_now
@@ -158,7 +159,7 @@ class NoAnswer(Exception):
 class Socket(socket.socket):
     """A socket that stays one, whatever user code makes of the class."""
 
-    __init__ = socket.socket.__init__
+    __init__: Any = socket.socket.__init__
     close, detach = socket.socket.close, socket.socket.detach
 
 
@@ -201,44 +202,54 @@ class Response(http_client.HTTPResponse):
             return True
         self.fp = self._reader
         waiting = self.fp.peek()
-        head = self._head(waiting)
-        self.more = len(waiting) > len(head)  # some of what comes next is there already
-        text = str(head.strip(), "utf-8", "surrogateescape").replace("\r\n", "\n")
-        if "\n " in text or "\n\t" in text:  # folded: a line goes on with the next
-            text = text.replace("\n ", " ").replace("\n\t", " ")
-        first, *lines = text.split("\n")
-        version, status = first.split(None, 2)[:2]
-        if not version.startswith("HTTP/1."):
-            raise http_client.BadStatusLine(version)
-        if len(status) != 3 or not 100 <= natural(status, 10) < 600:
-            raise http_client.BadStatusLine(first)
+        if not waiting:
+            raise ConnectionResetError("the connection was closed")
+        # As a rule a head has come in one piece, and is read as one.
+        size = waiting.find(b"\r\n\r\n") + 4
+        lines = str(waiting[: size - 4], "utf-8", "surrogateescape").split("\r\n")
+        if size > 3 and lines[0] and waiting.count(b"\n", 0, size) == len(lines) + 1:
+            self.fp.read(size)
+        else:
+            size, lines = self._lines()
+        self.more = len(waiting) > size  # some of what comes next is there already
+
+        version, status = lines[0].split(None, 2)[:2]
+        if not version.startswith("HTTP/1.") or len(status) != 3 or not 100 <= natural(status, 10) < 600:
+            raise http_client.BadStatusLine(lines[0])
         if status[0] == "1":
             return False
         self.status = self.code = int(status)
-        parts = [line.partition(":") for line in lines]
-        self.fields = fields = {name.strip().lower(): value.strip() for name, _, value in parts}
+        fields: dict[str, str] = {}
+        self.fields = fields
+        name = ""
+        for line in lines[1:]:
+            if line[0] in " \t":  # folded: the line before goes on
+                fields[name] = f"{fields.get(name, '')} {line.strip()}".strip()
+            else:
+                name, _, value = line.partition(":")
+                name = name.strip().lower()
+                fields[name] = value.strip()
 
         length, connection = fields.get("content-length"), fields.get("connection", "").lower()
         empty = self.status in (204, 304)
         self.chunked = fields.get("transfer-encoding", "").lower() == "chunked" and not empty
         self.length = 0 if empty else None if self.chunked or length is None else natural(length, 10)
         self.endless = self.length is None and not self.chunked  # the body lasts until the connection ends
-        surplus = self.length is not None and len(waiting) > len(head) + self.length  # whatever that is: out of step
+        surplus = self.length is not None and len(waiting) > size + self.length  # whatever that is: out of step
         keep = "keep-alive" in connection or (version != "HTTP/1.0" and "close" not in connection)
         self.will_close = self.endless or surplus or not keep
         return True
 
-    def _head(self, waiting: bytes) -> bytes:
-        """A head with the empty line behind it. As a rule it has come in one piece, and is read as one."""
-        end = waiting.find(b"\n\r\n")
-        if end >= 0 and b"\n\n" not in waiting[:end]:
-            return bytes(self.fp.read(end + 3))
-        if not waiting:
-            raise ConnectionResetError("the connection was closed")
-        head = b""
-        while not head.strip() or not head.endswith((b"\n\r\n", b"\n\n")):
-            head += self._line()
-        return head
+    def _lines(self) -> tuple[int, list[str]]:
+        """A head line by line, whatever these end with: its size with the empty line behind it, and the lines."""
+        size, lines = 0, []
+        while True:
+            line = self._line()
+            size += len(line)
+            if line.strip():
+                lines.append(str(line.rstrip(b"\r\n"), "utf-8", "surrogateescape"))
+            elif lines:
+                return size, lines
 
     def _line(self) -> bytes:
         line = self.fp.readline()
@@ -276,7 +287,6 @@ class Connection(http_client.HTTPConnection):
     def __init__(self, host: str) -> None:
         super().__init__(host)
         self.where = host
-        self._identity: tuple[int, int] | None = None
         self._process = 0
 
     def connect(self) -> None:
@@ -291,7 +301,7 @@ class Connection(http_client.HTTPConnection):
                     raise Unreachable(f"cannot reach the Runtime API at {self.where}: {error}") from None
                 sleep(0.1 * 2**attempt)
         self._response = Response(Reader(io.FileIO(self.sock.fileno(), closefd=False)))
-        self._identity = identity(self.sock.fileno())
+        self._poll = poll()
 
     def _open(self) -> Socket:
         """As socket.create_connection(), which user code may have led to a proxy."""
@@ -299,22 +309,28 @@ class Connection(http_client.HTTPConnection):
         failed = OSError("no address")
         # As bytes the host is not encoded by IDNA: 4 ms of imports.
         for family, kind, protocol, _, address in getaddrinfo(self.host.encode(), self.port, 0, SOCK_STREAM):
-            sock: Socket = Socket(family, kind, protocol)
+            sock = Socket(family, kind, protocol)
             try:
-                sock.settimeout(None)  # `next` may block for hours, whatever socket.setdefaulttimeout() says
+                sock.settimeout(None)
                 sock.connect(address)
                 sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-                return sock
+                with sock:
+                    moved: Socket = Socket(family, kind, protocol, out_of_reach(sock.fileno()))
+                moved.settimeout(None)  # `next` may block for hours, whatever socket.setdefaulttimeout() says
+                return moved
             except OSError as error:
                 sock.close()
                 failed = error
         raise failed
 
-    def prepare(self) -> None:
-        """See that there is a connection, and that its descriptor is still the same file."""
-        if self.sock and identity(self.sock.fileno()) != self._identity:
-            self.sock.detach()  # user code has closed the descriptor, and may have opened another under its number
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError:  # user code has closed the descriptor
             self.sock = None
+
+    def prepare(self) -> None:
+        """See that there is a connection, on which nothing is known of the answer yet."""
         if self.sock is None:
             self.connect()
         self._response.status = 0
@@ -324,7 +340,10 @@ class Connection(http_client.HTTPConnection):
         self.prepare()
         unsent = None
         try:
-            self.transmit(head, body)
+            if len(body) < 1 << 14:
+                self.transmit(head + body)  # to copy these few bytes is quicker than to send two pieces
+            else:
+                self.transmit(head, body)
         except OSError as error:  # an API that hangs up in the middle may have said why (413)
             unsent = error
         return self.receive(head.startswith(b"POST"), unsent)
@@ -336,7 +355,7 @@ class Connection(http_client.HTTPConnection):
         left = [*pieces]
         while left:
             try:
-                sent = self.sock.sendmsg(left, (), SEND_FLAGS)
+                sent = self.sock.sendmsg(left, (), SEND_FLAGS) if left[1:] else self.sock.send(left[0], SEND_FLAGS)
             except BlockingIOError:
                 self.listen(POLLIN | POLLOUT, None)
                 continue
@@ -347,9 +366,8 @@ class Connection(http_client.HTTPConnection):
 
     def listen(self, events: int = POLLIN, timeout: int | None = 0) -> None:
         """Take note of what comes while we are sending: interim answers, or a final one, which is an OSError."""
-        waiting = poll()
-        waiting.register(self.sock, events)
-        while any(event != POLLOUT for _, event in waiting.poll(timeout)):
+        self._poll.register(self.sock, events)
+        while any(event != POLLOUT for _, event in self._poll.poll(timeout)):
             try:
                 final = self._response.advance()
                 while not final and self._response.more:
@@ -559,19 +577,24 @@ class RuntimeAPI:
         return (*self._connection.exchange(head, body), True)
 
 
-def identity(fd: int) -> tuple[int, int] | None:
-    """What file a descriptor is, None if it is closed."""
+def out_of_reach(fd: int) -> int:
+    """The same file under a number that user code which closes descriptors, or opens many, does not get to."""
     try:
-        status = fstat(fd)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+        return fcntl(fd, F_DUPFD_CLOEXEC, 900)
+    except OSError:  # there may be fewer of them than that
+        pass
+    try:
+        return os.dup(fd)
+    except OSError:  # it is none
+        return fd
 
 
 def keep_standard_descriptors() -> None:
     """See to it that 0, 1 and 2 are something: were one closed, what is printed would go to the next file opened."""
     for fd in (0, 1, 2):
-        if not identity(fd):
+        try:
+            fstat(fd)
+        except OSError:
             open_file(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
@@ -1073,8 +1096,7 @@ class Log:
         self._invocations: ContextVar[Invocation] | None = None
         frames_fd = environ.pop("_LAMBDA_TELEMETRY_LOG_FD", "")
         self.framed = frames_fd.isdigit()
-        self._fd = int(frames_fd) if self.framed else os.dup(1)  # not lost when the user closes sys.stdout
-        self._identity = identity(self._fd)
+        self._fd = out_of_reach(int(frames_fd) if self.framed else 1)  # where nobody closes it with sys.stdout
         if sys.stdout:
             # Each line is out as it is printed: a time-out must not lose it. The buffer holds the longest
             # event that CloudWatch keeps, so that a line is one write.
@@ -1091,7 +1113,6 @@ class Log:
                 provider.connect(path)
                 for fd in {1, 2} if self.framed else {1, 2, self._fd}:
                     os.dup2(provider.fileno(), fd)
-            self._identity = identity(self._fd)
         except OSError as error:
             self.warning(f"There is no log at {path}: {error}")
 
@@ -1126,22 +1147,22 @@ class Log:
         if self.framed:
             microseconds = int(time() * 1_000_000)
             data = frame.to_bytes(4, "big") + len(data).to_bytes(4, "big") + microseconds.to_bytes(8, "big") + data
-        self.flush()
-        if identity(self._fd) != self._identity:  # user code has closed it, and may have opened another file as that
-            self._fd, self.framed = 1, False
-        try:
-            while data:
-                try:
-                    data = data[write_file(self._fd, data) :]
-                except BlockingIOError:  # the user made it non-blocking, as asyncio does with pipes
-                    waiting = poll()
-                    waiting.register(self._fd, POLLOUT)
-                    waiting.poll()
-        except OSError:  # closed, or a full disk: there is nowhere left to say so
-            pass
+        flush(self._stdout, getattr(sys, "stdout", None))
+        for fd in (self._fd,) if self.framed else (self._fd, 1):
+            try:
+                while data:
+                    try:
+                        data = data[write_file(fd, data) :]
+                    except BlockingIOError:  # the user made it non-blocking, as asyncio does with pipes
+                        waiting = poll()
+                        waiting.register(fd, POLLOUT)
+                        waiting.poll()
+                return
+            except OSError:  # closed, or a full disk
+                pass
 
     def flush(self) -> None:
-        flush(self._stdout)
+        flush(self._stdout, getattr(sys, "stdout", None), getattr(sys, "stderr", None))
 
     def failure(self, failure: Failure) -> None:
         """An uncaught error. On standard output it is one record however many lines it has."""
@@ -1170,9 +1191,7 @@ class Log:
             self.write(f"[WARNING]\t{stamp}\t{self.request_id}\t{message}\n", frame)
 
 
-def flush(stdout: Any) -> None:
-    """Flush standard output and error: what the user has made of them, and the stream given."""
-    streams: tuple[Any, ...] = (stdout, getattr(sys, "stdout", None), getattr(sys, "stderr", None))
+def flush(*streams: Any) -> None:
     for stream in streams:
         try:
             stream.flush()
@@ -1314,14 +1333,13 @@ def serve(
         try:
             answer = invoke(handler, invocation, api, log, loop)
             shutdown.check(answer)
+            log.flush()
             if isinstance(answer, Failure):
                 log.failure(answer)
                 api.fail(invocation, answer)
             elif isinstance(answer, Result):
-                log.flush()
                 api.respond(invocation, answer)
             else:
-                log.flush()
                 api.end()
         except bearable as reason:
             log.warning(f"Lambda did not take the answer: {reason}")
@@ -1867,7 +1885,7 @@ def end(status: int) -> NoReturn:
         run_exit_functions()  # and not an ordinary exit, which would first join all threads
     except BaseException:
         pass
-    flush(getattr(sys, "__stdout__", None))
+    flush(*(getattr(sys, name, None) for name in ("stdout", "stderr", "__stdout__")))
     exit_now(status)
 
 

@@ -221,7 +221,13 @@ class HttpForms(RuntimeTestCase):
                 b"HTTP/1.1 200 OK\r\n" + self.NAMES.replace(b": ", b":") + b"Content-Length:  \t5 \t\r\n\r\n[1,2]"
             ],
             "line feeds alone": [(head + b"Content-Length: 5\r\n\r\n").replace(b"\r\n", b"\n") + b"[1,2]"],
-            "a folded header": [head + b"X-Folded: a\r\n b\r\n\tc\r\nContent-Length: 5\r\n\r\n[1,2]"],
+            "and a body like the end of a head": [
+                (head + b"Content-Length: 8\r\n\r\n").replace(b"\r\n", b"\n") + b"[1,2]\n\r\n"
+            ],
+            "a header folded by a tab": [
+                head.replace(b"Arn: arn", b"Arn:\r\n\tarn") + b"Content-Length: 5\r\n\r\n[1,2]"
+            ],
+            "and by spaces": [head.replace(b"Arn: arn", b"Arn:\r\n   arn") + b"Content-Length: 5\r\n\r\n[1,2]"],
             "hundreds of headers": [head + wide + b"Content-Length: 5\r\n\r\n[1,2]"],
             "no reason": [head.replace(b" OK", b"") + b"Content-Length: 5\r\n\r\n[1,2]"],
             "another 2xx": [head.replace(b"200", b"299") + b"Content-Length: 5\r\n\r\n[1,2]"],
