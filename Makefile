@@ -39,7 +39,7 @@ invoke:
 
 ## run the tests
 test:
-	@$(PYTHON) -B -m unittest discover -s tests -t tests
+	@$(PYTHON) -B tests/run.py
 
 ## check style, types and the shell script
 lint: .dev/lint/.ready

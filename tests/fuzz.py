@@ -515,7 +515,8 @@ class Play:
         """Answer a request, or look on; whether that was the end of the step."""
         if request.answered:
             return False
-        self.peer.patient = False
+        # A wild answer may have left something in the connection that another one seems to begin with.
+        self.peer.patient = not self.step.tame and not self.hostile
         if not request.complete:
             if self.step.early and self.hostile and self.begun and self.step.target != "next" and request.method == "POST":
                 self.check(request)
@@ -589,7 +590,7 @@ class Play:
         self.hostile = False
         step, wire = self.step, request.wire
         request.answered = True
-        self.told.append(f"< {step.pieces} {step.end}")
+        self.told.append(f"< {len(step.pieces)} hostile pieces, then {step.end}")
         for number, piece in enumerate(step.pieces):
             if number and step.pause:
                 time.sleep(step.pause)
@@ -681,10 +682,10 @@ class Fuzzer:
         peer = self._peers[0]
         lines = [
             f"seed {self.seed}, step {step.number}: {fault or type(fault).__name__}",
-            f"    {step}"[:4000],
+            f"    {step}"[:1000],
             *(f"    {line[:600]}" for line in play.told[-12:]),
             f"    status: {peer.process.poll()}",
-            *(f"    stderr: {line}" for line in peer.stderr.splitlines()[-12:]),
+            *(f"    stderr: {line}" for line in peer.stderr.splitlines()[:12]),
             *(f"    log: {line[:300]}" for line in peer.stdout.splitlines()[-2:]),
             f"That one alone: {command}; if it needs those before it: FIRST={max(0, step.number - 20)} STEPS=21",
         ]

@@ -63,6 +63,7 @@ class Soak:
         self.planned: Counter[str] = Counter()  # events that the handler should have had
         self.faults: Counter[str] = Counter()
         self.samples: list[tuple[int, int, int]] = []
+        self.before = ""
         self._requests = iter(peer)
         self._every = max(1, invocations // 50)
 
@@ -88,6 +89,11 @@ class Soak:
             "fails": self.random.random() < 0.1, "load": "l" * (size if self.random.random() < 0.5 else 10),
         }  # fmt: skip
         fault = self.random.choice(FAULTS) if self.random.random() * 100 < PERCENT else ""
+        if self.before:
+            fault = ""  # who is hung up on twice in a row may give up
+        self.before = fault
+        if kind == "stream" and fault == "closed behind the event":
+            fault = "slow"  # its beginning may be gone before anybody can know
         self.planned[kind] += 1
         self.faults[fault] += 1
         request_id = b"id-%d" % number
