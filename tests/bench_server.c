@@ -179,7 +179,7 @@ static void write_list(FILE *file, const char *name, const long long *values, in
 
 static int serve(const char *seen_file, int count, const char *event_file, char **command) {
     static long long turns[MOST], cpu[MOST], resident[MOST / 1000 + 2];
-    long long first_next, first_answer = 0, next_cpu, answer_cpu = 0;
+    long long first_next, first_answer = 0, answer_cpu = 0;
     int resident_count = 0;
     size_t answer_size = 0;
 
@@ -216,8 +216,6 @@ static int serve(const char *seen_file, int count, const char *event_file, char 
     struct head head;
     next_request(&head);
     first_next = arrived - start;
-    next_cpu = now(clock);
-    long long idle = status_of(child, "VmRSS");
     for (int i = 0; i < count; i++) {
         struct timespec time;
         clock_gettime(CLOCK_REALTIME, &time);
@@ -255,9 +253,8 @@ static int serve(const char *seen_file, int count, const char *event_file, char 
 
     file = fopen(seen_file, "w");
     if (!file) fail("cannot write what was seen");
-    fprintf(file, "{\"next\": %lld, \"next_cpu\": %lld, \"answer\": %lld, \"answer_cpu\": %lld, \"size\": %zu, ",
-            first_next, next_cpu, first_answer, answer_cpu, answer_size);
-    fprintf(file, "\"idle\": %lld, \"peak\": %lld, ", idle, peak);
+    fprintf(file, "{\"next\": %lld, \"answer\": %lld, \"answer_cpu\": %lld, \"size\": %zu, \"peak\": %lld, ", first_next,
+            first_answer, answer_cpu, answer_size, peak);
     write_list(file, "resident", resident, resident_count, ", ");
     write_list(file, "turns", turns, count, ", ");
     write_list(file, "cpu", cpu, count, ", ");

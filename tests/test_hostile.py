@@ -357,6 +357,7 @@ HEADERS: dict[str, Row] = {
     **events("bytes in a value", with_header(b"X-Any: \x00\x01\x7f\xff\xc3")),
     **events("a bare CR in a value", with_header(b"X-Any: a\rLambda-Runtime-Aws-Request-Id: 2")),
     **events("a folded header", with_header(b"X-Any: a\r\n b\r\n\t c\r\n  ")),
+    **events("a fold of nothing, in pieces", *drip(with_header(b"X-Any:\r\n \r\nX-Other: a\r\n\t"), 20, 0.001)),
     **events("a fold before any header", b"HTTP/1.1 200 OK\r\n folded: yes\r\n" + WHOLE.partition(b"\r\n")[2]),
     **events("a folded request id", WHOLE.replace(b"Id: 1", b"Id:\r\n 1")),
     **events("a folded length", WHOLE.replace(b"Length: 6", b"Length:\r\n\t6")),
