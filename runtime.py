@@ -96,6 +96,7 @@ HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"  # a strea
 
 CONNECT_TRIES = 5  # with pauses of 0.1, 0.2, 0.4 and 0.8 seconds between them
 SEND_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)  # SIGPIPE may be set to end us
+BLANK = (b"\r\n", b"\n")
 UNRESERVED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 
 
@@ -241,7 +242,7 @@ class Response(http_client.HTTPResponse):
         while True:
             line = self._line()
             size += len(line)
-            if line.strip():
+            if line not in BLANK:
                 lines.append(str(line.rstrip(b"\r\n"), "utf-8", "surrogateescape"))
             elif lines:
                 return size, lines
@@ -253,7 +254,12 @@ class Response(http_client.HTTPResponse):
         return bytes(line)
 
     def body(self) -> bytes:
-        """Read the body. http.client does not know of lines that end with a mere LF, so that chunks are read here."""
+        """Read the body: by its length, in chunks (http.client knows of no lines that end with a mere LF), or all."""
+        if self.length is not None:
+            data: bytes = self.fp.read(self.length)
+            if len(data) < self.length:
+                raise http_client.IncompleteRead(data)
+            return data
         if not self.chunked:
             return self.read()
         chunks = []
@@ -262,9 +268,9 @@ class Response(http_client.HTTPResponse):
             if not size:
                 break
             chunks.append(self.fp.read(size))  # if that was cut, there is no line behind it
-            if self._line().strip():
+            if self._line() not in BLANK:
                 raise ValueError("a chunk is longer than its size")
-        while self._line().strip():  # trailers
+        while self._line() not in BLANK:  # trailers
             pass
         return b"".join(chunks)
 
@@ -560,16 +566,20 @@ class RuntimeAPI:
         check_accepted(path, response, answer, again)
 
     def _call(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bytes, bool]:
-        """Exchange, and once more if the connection turns out to be gone: response, body, whether sent again.
+        """Exchange, and once more if that failed: response, body, whether it was sent again. Raises NoAnswer.
 
-        A garbled answer is as good as none to a GET; a POST that got one has arrived, and is not sent twice.
+        To a GET a garbled answer is as good as none; a POST that got one has arrived, and is not sent twice. Nor
+        does it count against a GET if the connection, left from before, was no longer there.
         """
-        try:
-            return (*self._connection.exchange(head, body), False)
-        except NoAnswer as error:
-            if error.garbled and head.startswith(b"POST"):
-                raise
-        return (*self._connection.exchange(head, body), True)
+        posting = head.startswith(b"POST")
+        failed, bearable = 0, 1 if posting or self._connection.sock is None else 2
+        while True:
+            try:
+                return (*self._connection.exchange(head, body), failed > 0)
+            except NoAnswer as error:
+                if failed == bearable or (posting and error.garbled):
+                    raise
+                failed += 1
 
 
 def out_of_reach(fd: int) -> int:
