@@ -1157,7 +1157,8 @@ class Log:
         if self.framed:
             microseconds = int(time() * 1_000_000)
             data = frame.to_bytes(4, "big") + len(data).to_bytes(4, "big") + microseconds.to_bytes(8, "big") + data
-        flush(self._stdout, getattr(sys, "stdout", None))
+        stdout = getattr(sys, "stdout", None)
+        flush(stdout) if stdout is self._stdout else flush(stdout, self._stdout)
         for fd in (self._fd,) if self.framed else (self._fd, 1):
             try:
                 while data:
@@ -1255,17 +1256,24 @@ class EarlyImports:
 def set_up_logging(logging: Any, log: Log) -> None:
     """Give the root logger the one handler and the level that it has on Lambda."""
 
-    class Formatter(logging.Formatter):  # type: ignore[misc]
-        _second, _text = 0, ""
+    class TextFormatter(logging.Formatter):  # type: ignore[misc]
+        second, stamp = 0, ""
 
         def formatTime(self, record: Any, datefmt: str | None = None) -> str:
             # Works the time out once a second only: it is most of what a record costs.
             second = int(record.created)
-            if second != self._second:
-                self._second, self._text = second, strftime(self.datefmt, gmtime(second))
-            return self._text
+            if second != self.second:
+                self.second, self.stamp = second, strftime(self.datefmt, gmtime(second))
+            return self.stamp
 
-    class JsonFormatter(Formatter):
+        def usesTime(self) -> bool:
+            return False  # what it would be needed for is made here
+
+        def formatMessage(self, record: Any) -> str:
+            stamp = f"{self.formatTime(record)}.{int(record.msecs):03d}Z"
+            return f"[{record.levelname}]\t{stamp}\t{record.aws_request_id}\t{record.message}\n"
+
+    class JsonFormatter(TextFormatter):
         known = {*vars(logging.makeLogRecord({})), "message", "asctime", "aws_request_id", "tenant_id"}
         known |= {"timestamp", "level", "logger", "stackTrace", "errorType", "errorMessage", "requestId", "location"}
 
@@ -1314,8 +1322,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
     if log.json:
         handler.setFormatter(JsonFormatter(datefmt=JSON_TIME))
     else:
-        line = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
-        handler.setFormatter(Formatter(line, TEXT_TIME))
+        handler.setFormatter(TextFormatter(datefmt=TEXT_TIME))
     logging.root.addHandler(handler)
     level = logging.getLevelName({"TRACE": "DEBUG"}.get(log.level, log.level))
     if isinstance(level, int):

@@ -136,7 +136,8 @@ static size_t skip_chunks(void) {
         if (!size) break;
         sum += size;
         while (end - begin < 32 && end - begin < size && fill()) {}
-        if (buffer[begin] == '@' && lag_count < MOST) lags[lag_count++] = arrived - strtoll(buffer + begin + 1, NULL, 10);
+        if (buffer[begin] == '@' && lag_count < MOST)
+            lags[lag_count++] = arrived - strtoll(buffer + begin + 1, NULL, 10);
         skip(size + 2);
     }
     for (char *text = line(); text && *text; text = line()) {}
@@ -253,8 +254,8 @@ static int serve(const char *seen_file, int count, const char *event_file, char 
 
     file = fopen(seen_file, "w");
     if (!file) fail("cannot write what was seen");
-    fprintf(file, "{\"next\": %lld, \"answer\": %lld, \"answer_cpu\": %lld, \"size\": %zu, \"peak\": %lld, ", first_next,
-            first_answer, answer_cpu, answer_size, peak);
+    fprintf(file, "{\"next\": %lld, \"answer\": %lld, \"answer_cpu\": %lld, ", first_next, first_answer, answer_cpu);
+    fprintf(file, "\"size\": %zu, \"peak\": %lld, ", answer_size, peak);
     write_list(file, "resident", resident, resident_count, ", ");
     write_list(file, "turns", turns, count, ", ");
     write_list(file, "cpu", cpu, count, ", ");
@@ -278,7 +279,8 @@ static int client(void) {
     char text[1024];
     struct head head;
     for (;;) {
-        int size = snprintf(text, sizeof text, "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: %s\r\n\r\n", api);
+        int size = snprintf(text, sizeof text,
+            "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: %s\r\n\r\n", api);
         send_all(text, size, "", 0);
         if (!read_head(&head) || head.length > sizeof body) return 1;
         for (size_t have = 0; have < head.length;) {
