@@ -147,9 +147,9 @@ class NotAccepted(Exception):
 class NoAnswer(Exception):
     """A request got no answer, or a garbled one, which means that at least it has arrived."""
 
-    def __init__(self, reason: BaseException) -> None:
-        super().__init__(repr(reason))
-        self.garbled = not isinstance(reason, OSError)
+    def __init__(self, reason: str, garbled: bool) -> None:
+        super().__init__(reason)
+        self.garbled = garbled
 
 
 class Socket(socket.socket):
@@ -215,6 +215,7 @@ class Response(http_client.HTTPResponse):
         if status[0] == "1":
             return False
         self.status = self.code = int(status)
+        self._body: bytes | None = None
         fields: dict[str, str] = {}
         self.fields = fields
         name = ""
@@ -254,7 +255,13 @@ class Response(http_client.HTTPResponse):
         return bytes(line)
 
     def body(self) -> bytes:
-        """Read the body: by its length, in chunks (http.client knows of no lines that end with a mere LF), or all."""
+        """The body, read once."""
+        if self._body is None:
+            self._body = self._read_body()
+        return self._body
+
+    def _read_body(self) -> bytes:
+        """By its length, in chunks (http.client knows of no lines that end with a mere LF), or all until the end."""
         if self.length is not None:
             data: bytes = self.fp.read(self.length)
             if len(data) < self.length:
@@ -330,23 +337,24 @@ class Connection(http_client.HTTPConnection):
         except OSError:  # user code has closed the descriptor
             self.sock = None
 
-    def prepare(self) -> None:
-        """See that there is a connection, on which nothing is known of the answer yet."""
+    def prepare(self, lasting: bool = False) -> None:
+        """See that there is a connection, for a request that may take some time to send. Raises Unreachable."""
         if self.sock is None:
             self.connect()
+        self._lasting = lasting
         self._response.status = 0
 
     def exchange(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bytes]:
         """Send a request and read the whole answer: a response and its body. Raises NoAnswer."""
         self.prepare()
-        unsent = None
+        unsent = ""
         try:
             if len(body) < 1 << 14:
                 self.transmit(head + body)  # to copy these few bytes is quicker than to send two pieces
             else:
                 self.transmit(head, body)
         except OSError as error:  # an API that hangs up in the middle may have said why (413)
-            unsent = error
+            unsent = repr(error)
         return self.receive(head.startswith(b"POST"), unsent)
 
     def transmit(self, *pieces: BytesLike) -> None:
@@ -366,21 +374,29 @@ class Connection(http_client.HTTPConnection):
                 left[0] = memoryview(left[0])[sent:]
 
     def listen(self, events: int = POLLIN, timeout: int | None = 0) -> None:
-        """Take note of what comes while we are sending: interim answers, or a final one, which is an OSError."""
+        """Take note of what comes while we are sending. Raises OSError if it is the end, or an answer that means it.
+
+        An interim answer does not, nor does cargo-lambda's emulator, which accepts a stream before it has read it.
+        """
+        response = self._response
         self._poll.register(self.sock, events)
         while any(event != POLLOUT for _, event in self._poll.poll(timeout)):
+            if response.status:  # and behind the answer there is nothing but the end
+                raise BrokenPipeError("Lambda hung up")
             try:
-                final = self._response.advance()
-                while not final and self._response.more:
-                    final = self._response.advance()
+                final = response.advance()
+                while not final and response.more:
+                    final = response.advance()
+                if final and response.status < 300 and self._lasting:
+                    response.body()
             except Exception as error:
                 self.close()
-                raise NoAnswer(error) from None
-            if final:
+                raise NoAnswer(repr(error), not isinstance(error, OSError)) from None
+            if final and (response.status >= 300 or response.will_close or not self._lasting):
                 raise BrokenPipeError("Lambda has answered before all was sent")
 
-    def receive(self, posted: bool, unsent: OSError | None = None) -> tuple[Response, bytes]:
-        """Read the answer to a request, or to what of it could be sent. Raises NoAnswer.
+    def receive(self, posted: bool, unsent: str = "") -> tuple[Response, bytes]:
+        """Read the answer to a request, even if it could not be sent whole, for a reason given. Raises NoAnswer.
 
         The answer to a POST is good as soon as its status is known.
         """
@@ -395,9 +411,10 @@ class Connection(http_client.HTTPConnection):
         except BaseException as error:
             self.close()
             if not (posted and response.status):
-                raise NoAnswer(unsent or error) from None
+                raise NoAnswer(unsent or repr(error), not isinstance(error, OSError)) from None
         if response.will_close or unsent:
             self.close()
+        response._body = None  # it may be large
         return response, data
 
 
@@ -455,7 +472,7 @@ class RuntimeAPI:
         connection = self._connection
         self.streaming = path
         for again in (False, True):
-            connection.prepare()
+            connection.prepare(lasting=True)
             try:
                 connection.listen()  # a stale connection shows now, or when an item is gone
                 connection.transmit(*pieces)
@@ -490,10 +507,10 @@ class RuntimeAPI:
             connection.transmit(*pieces)
         except (OSError, NoAnswer) as error:
             if connection.sock and isinstance(error, OSError):
-                self._conclude(error)
+                self._conclude(repr(error))
             raise NotAccepted(f"POST {self.streaming}: {error}") from None
 
-    def _conclude(self, unsent: OSError | None = None) -> None:
+    def _conclude(self, unsent: str = "") -> None:
         """Read the answer to a stream, whether or not it was sent to the end. Raises NotAccepted."""
         try:
             response, answer = self._connection.receive(posted=True, unsent=unsent)
@@ -1409,6 +1426,8 @@ def invoke(
             raise
         keep_room()
         return Failure(error, invocation.request_id)
+    finally:
+        lost = None
 
 
 def keep_room() -> None:
@@ -1468,7 +1487,10 @@ class EventLoop:
             while not task.done():
                 self.loop.run_forever()
             raise
-        return result_of(task.result())
+        try:
+            return result_of(task.result())
+        finally:
+            del task  # as in result_of
 
     def pump(self, items: AsyncGenerator[Any, None], send: Callable[[Any], None]) -> None:
         """Send what an async generator yields, as `pump` does."""
@@ -1515,9 +1537,12 @@ async def outcome(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]
 
 def result_of(outcome: tuple[Any, BaseException | None]) -> Any:
     result, error = outcome
-    if error:
-        raise error
-    return result
+    try:
+        if error:
+            raise error
+        return result
+    finally:
+        del error, outcome  # or the exception would keep itself alive, and all that its frames know
 
 
 class Shutdown:

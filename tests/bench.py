@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -258,9 +258,10 @@ class Row:
 class Bench:
     """A folder with all that is compared, and the means to run it."""
 
-    def __init__(self, folder: Path, quick: bool) -> None:
+    def __init__(self, folder: Path, quick: bool, cpus: Set[int]) -> None:
         self.folder = folder
         self.quick = quick
+        self.cpus = cpus
         self.task = folder / "task"
         write_files(self.task, FUNCTIONS)
         self.output = (folder / "output").open("wb", buffering=0)
@@ -460,7 +461,11 @@ def logs(bench: Bench) -> Iterator[Row]:
 
 
 def stream(bench: Bench) -> Iterator[Row]:
-    pair = (bench.ours, bench.raw_sender)
+    # Here the two ends have a CPU each, if there are two: a chunk arrives while the sender goes on.
+    os.sched_setaffinity(0, {min(bench.cpus)})
+    move = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); os.execv(sys.argv[2], sys.argv[2:])"
+    moved = [sys.executable, "-c", move, str(max(bench.cpus))]
+    pair = [Runtime([*moved, *runtime.command], runtime.env) for runtime in (bench.ours, bench.raw_sender)]
     what = "stream, yield to arrival, against a bare socket"
     event = b'{"items": %d}' % bench.count(500, 300)
     ours, other = bench.compare(what, pair, bench.count(7, 3), "stamps.handler", event)
@@ -582,12 +587,11 @@ def main() -> int:
     rows: list[Row] = []
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            bench = Bench(Path(folder).resolve(), options.quick)
+            bench = Bench(Path(folder).resolve(), options.quick, cpus)
             for part in parts:
                 # One CPU for both ends, as most functions have: it takes 1,769 MB to get a whole one. With more, where
-                # the scheduler puts the two decides more than what is measured here. But what arrives of a stream
-                # while the sender goes on needs two.
-                os.sched_setaffinity(0, cpus if part == "stream" else {max(cpus)})
+                # the scheduler puts the two decides more than what is measured here.
+                os.sched_setaffinity(0, {max(cpus)})
                 rows += PARTS[part](bench)
     except CannotRun as reason:
         progress("")

@@ -4,6 +4,8 @@
     ric      every case of conformance_cases.py through AWS's Python client (awslambdaric) and through this runtime,
              against one scripted Runtime API: what the two send, log and end with is the same, or a ★ with its reason
     rie      this runtime under AWS's Runtime Interface Emulator
+    stream   what it streams, under that and under cargo-lambda's emulator
+    modes    several invocations at once (Managed Instances) and the end of a function, under AWS's emulator
     wrapper  this runtime as AWS_LAMBDA_EXEC_WRAPPER of a managed Python runtime, on the paths that it has on Lambda
 
 What is needed from PyPI is put into .dev/ once, for the Python that runs this. One line a case, then the count.
@@ -33,152 +35,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, NamedTuple
 
-from conformance_cases import CASES, CAUSE, ERROR_TYPE, Case, Source
+from conformance_cases import CASES, CAUSE, ERROR_TYPE, Case
+from conformance_emulators import modes, streams, under_rie
+from conformance_tools import (
+    FUNCTIONS, LAMBDA_ENV, PROJECT, RIC_VERSION, CannotRun, NotHere, Report, awslambdaric, expect, new_folder, pip,
+    set_up, shown, write_files,
+)  # fmt: skip
 from scripted_api import HOLD, REQUEST_ID, Answer, Child, Connection, Request, ScriptedApi, event, frames, run
-
-PROJECT = Path(__file__).resolve().parent.parent
-FUNCTIONS = PROJECT / "tests" / "functions"
-DEV = PROJECT / ".dev"
-RIC_VERSION = "4.2.2"
-SAM_VERSION = "1.170.0"  # whose wheel carries the Runtime Interface Emulator
-
-# What Lambda sets. AWS_EXECUTION_ENV decides how AWS's client writes JSON, so that it is the same whatever runs this.
-LAMBDA_ENV = {
-    "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
-    "AWS_LAMBDA_FUNCTION_NAME": "example",
-    "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
-    "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/example",
-    "AWS_LAMBDA_LOG_STREAM_NAME": "2026/11/23/[$LATEST]5b7e1c",
-    "AWS_REGION": "eu-central-1",
-    "LANG": "en_US.UTF-8",
-    "TZ": ":UTC",
-    "PYTHONDONTWRITEBYTECODE": "1",
-}
-
-
-def write_files(folder: Path, files: Mapping[str, Source], mode: int = 0o644) -> None:
-    for name, source in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(source if isinstance(source, bytes) else source.encode())
-        path.chmod(mode)
-
-
-@contextmanager
-def new_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
-        yield Path(folder).resolve()
-
-
-# ──── the report ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Report:
-    def __init__(self) -> None:
-        self.passed = self.failed = 0
-
-    def row(self, name: str, wrong: Sequence[str], star: str = "") -> None:
-        if wrong:
-            self.failed += 1
-            print(f"DIFF  {name}", *wrong, sep="\n  ", flush=True)
-        else:
-            self.passed += 1
-            print(f"★     {name}: {star}" if star else f"ok    {name}", flush=True)
-
-    @contextmanager
-    def check(self, name: str) -> Iterator[None]:
-        """A row that is fine if nothing is raised. Of an assertion the message says it all."""
-        try:
-            yield
-        except AssertionError as error:
-            self.row(name, [str(error)])
-        except (OSError, ValueError, LookupError, TypeError, http.client.HTTPException) as error:
-            self.row(name, [repr(error)])
-        else:
-            self.row(name, [])
-
-
-# ──── .dev: what others made ────────────────────────────────────────────────────────────────────────────────────────
-
-
-class CannotRun(Exception):
-    """The reason why nothing can be compared here."""
-
-
-def set_up(name: str, what: str, fill: Callable[[Path], None]) -> Path:
-    """A folder of .dev: made elsewhere and moved there when it is whole, so that it is whole whenever it is there."""
-    target = DEV / name
-    if not target.exists():
-        print(f"setting up .dev/{name}: {what}", flush=True)
-        DEV.mkdir(exist_ok=True)
-        (DEV / ".gitignore").write_text("*\n")
-        with tempfile.TemporaryDirectory(dir=DEV, prefix="unfinished-") as unfinished:
-            made = Path(unfinished, "made")
-            made.mkdir()
-            fill(made)
-            try:
-                made.rename(target)
-            except OSError:
-                if not target.exists():  # somebody else was faster, which is as well
-                    raise
-    return target
-
-
-def pip(*arguments: object) -> None:
-    command = [pip_python(), "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        why = (done.stderr.strip() or "no reason given").splitlines()[-1]
-        raise CannotRun(f"pip {arguments[0]} {arguments[-1]} failed, is this machine offline? {why}")
-
-
-def pip_python() -> str:
-    """A Python of this version that has pip: this one, or, as Debian's may have none, a virtual environment."""
-    if not subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode:
-        return sys.executable
-
-    def fill(folder: Path) -> None:
-        if subprocess.run([sys.executable, "-m", "venv", folder], capture_output=True).returncode:
-            raise CannotRun(
-                f"the set-up of .dev needs pip, and {sys.executable} has neither pip nor ensurepip to make one "
-                "(on Debian these are the packages python3-pip and python3-venv)"
-            )
-
-    return str(set_up(f"pip-{sys.implementation.cache_tag}", "pip, in a virtual environment", fill) / "bin" / "python")
-
-
-def awslambdaric() -> Path:
-    if sys.version_info < (3, 10):
-        this = platform.python_version()
-        raise CannotRun(f"awslambdaric {RIC_VERSION} is for Python 3.10 and later, and this is {this}")
-    tag = str(sys.implementation.cache_tag).replace("cpython-", "cp")
-    return set_up(
-        f"awslambdaric-{RIC_VERSION}-{tag}",
-        f"awslambdaric {RIC_VERSION} for Python {platform.python_version()}, from PyPI",
-        lambda folder: pip(
-            "install", "--no-warn-script-location", "--root-user-action=ignore", "--target", folder,
-            f"awslambdaric=={RIC_VERSION}",
-        ),
-    )  # fmt: skip
-
-
-def emulator_of_aws() -> Path:
-    machine = {"x86_64": "x86_64", "aarch64": "arm64"}.get(platform.machine())
-    if sys.platform != "linux" or machine is None:
-        raise CannotRun(f"there is no Runtime Interface Emulator for {sys.platform} on {platform.machine()}")
-
-    def fill(folder: Path) -> None:
-        with tempfile.TemporaryDirectory() as downloads:
-            pip("download", "--no-deps", "--only-binary=:all:", "--dest", downloads, f"aws-sam-cli=={SAM_VERSION}")
-            (wheel,) = Path(downloads).glob("*.whl")
-            with zipfile.ZipFile(wheel) as archive:
-                binary = archive.read(f"samcli/local/rapid/aws-lambda-rie-{machine}")
-        write_files(folder, {"aws-lambda-rie": binary}, 0o755)
-
-    what = f"AWS's emulator, out of aws-sam-cli {SAM_VERSION}, from PyPI"
-    return set_up(f"rie-{SAM_VERSION}-{machine}", what, fill) / "aws-lambda-rie"
-
 
 # ──── ric: the same case on both sides ──────────────────────────────────────────────────────────────────────────────
 
@@ -442,13 +305,6 @@ def judge(case: Case, theirs: Seen, ours: Seen) -> list[str]:
     return wrong
 
 
-def shown(value: Any) -> str:
-    if isinstance(value, re.Pattern):
-        return f"/{value.pattern}/"
-    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-    return repr(text) if len(text) < 2000 else f"{text[:1500]!r} … {text[-300:]!r} ({len(text)})"
-
-
 def compare_with_ric(report: Report) -> None:
     package = awslambdaric()
     batches: dict[Any, list[Case]] = {}
@@ -476,158 +332,6 @@ def compare_with_ric(report: Report) -> None:
             }
     for case in CASES:
         report.row(case.name, judged[case.name], case.star)
-
-
-# ──── rie: under AWS's emulator ─────────────────────────────────────────────────────────────────────────────────────
-
-
-class Rie:
-    """AWS's emulator with a function on this runtime."""
-
-    def __init__(self, folder: Path, source: str, timeout: int = 20) -> None:
-        write_files(folder, {"app.py": source})
-        (folder / "bin").mkdir()
-        (folder / "bin" / "python3").symlink_to(sys.executable)
-        self.port, api_port = free_ports(2)
-        self.child = Child(
-            [
-                str(emulator_of_aws()),
-                "--runtime-interface-emulator-address", f"127.0.0.1:{self.port}",
-                "--runtime-api-address", f"127.0.0.1:{api_port}",
-                str(PROJECT / "bootstrap"), "app.handler",
-            ],
-            {
-                **LAMBDA_ENV,
-                "PATH": f"{folder}/bin:/usr/local/bin:/usr/bin:/bin",
-                "LAMBDA_TASK_ROOT": str(folder),
-                "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),
-            },
-            str(folder),
-        )  # fmt: skip
-        until = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port)).close()
-                return
-            except OSError:
-                if time.monotonic() > until or self.child.wait(0.02) is not None:
-                    self.child.close()
-                    raise CannotRun(f"AWS's emulator does not start: {self.output[-500:]}") from None
-
-    def invoke(self, value: object = None) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            connection.request("POST", "/2015-03-31/functions/function/invocations", json.dumps(value))
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
-
-    def result(self, value: object = None) -> Any:
-        status, body = self.invoke(value)
-        expect(status, 200)
-        return json.loads(body)
-
-    @property
-    def output(self) -> str:
-        """What the emulator and the function wrote."""
-        return (self.child.stdout + self.child.stderr).decode("utf-8", "backslashreplace")
-
-    def __enter__(self) -> Rie:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.child.close()
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def expect(actual: object, expected: object) -> None:
-    if isinstance(expected, re.Pattern):
-        if not (isinstance(actual, str) and expected.search(actual)):
-            raise AssertionError(f"expected /{expected.pattern}/, got {shown(actual)}")
-    elif actual != expected:
-        raise AssertionError(f"expected {shown(expected)}, got {shown(actual)}")
-
-
-RIE_FUNCTION = """\
-import atexit, os, sys, time
-atexit.register(print, "atexit ran")
-served = 0
-
-def handler(event, context):
-    global served
-    served += 1
-    if event and "bytes" in event:
-        return "x" * (event["bytes"] - 2)
-    if event and "run" in event:
-        exec(event["run"])
-    return {"pid": os.getpid(), "served": served, "event": event, "left": context.get_remaining_time_in_millis()}
-"""
-MB = 1024 * 1024
-LARGEST_RESULT = 6 * MB + 100
-
-
-def under_rie(report: Report) -> None:
-    with new_folder() as folder, Rie(folder, RIE_FUNCTION, timeout=2) as rie:
-        with report.check("rie: success"):
-            first = rie.result({"ä": "€"})
-            expect({name: first[name] for name in ("event", "served")}, {"event": {"ä": "€"}, "served": 1})
-            expect(0 < first["left"] <= 2000, True)
-        with report.check("rie: handler error"):
-            status, body = rie.invoke({"run": "raise ValueError('ä€')"})
-            failure = json.loads(body)
-            expect((status, failure["errorType"], failure["errorMessage"]), (200, "ValueError", "ä€"))
-            expect(rie.output, re.compile(r"\[ERROR\] ValueError: ä€\r"))
-        for size in (6 * MB, LARGEST_RESULT):
-            with report.check(f"rie: result of {size} bytes"):
-                expect(len(rie.invoke({"bytes": size})[1]), size)
-        for size in (LARGEST_RESULT + 1, 7 * MB):
-            with report.check(f"rie: result of {size} bytes is refused, the process lives on"):
-                expect(json.loads(rie.invoke({"bytes": size})[1])["errorType"], "Function.ResponseSizeTooLarge")
-                expect(rie.result()["pid"], first["pid"])
-                expect(rie.output, re.compile(r"\[WARNING\].*413.*RequestEntityTooLarge"))
-        with report.check("rie: 500 events in a row"):
-            before = rie.result()
-            expect([rie.result({"n": n})["event"]["n"] for n in range(500)], list(range(500)))
-            after = rie.result()
-            expect((after["pid"], after["served"] - before["served"]), (first["pid"], 501))
-        with report.check("rie: sys.exit()"):
-            status, body = rie.invoke({"run": "sys.exit(3)"})
-            expect((status, json.loads(body)["errorType"]), (502, "SystemExit"))
-            expect(rie.output.count("atexit ran"), 1)
-            expect(rie.result()["served"], 1)
-        with report.check("rie: function time-out"):
-            expect(rie.invoke({"run": "print('slow'); time.sleep(30)"}), (200, b"Task timed out after 2.00 seconds"))
-            expect(rie.output, re.compile(r"\bslow\n"))
-            expect(rie.result()["served"], 1)
-        with report.check("rie: SIGTERM"):
-            pid = rie.result()["pid"]
-            os.kill(pid, signal.SIGTERM)
-            until = time.monotonic() + 0.1
-            while Path(f"/proc/{pid}").exists():
-                expect(time.monotonic() < until, True)
-                time.sleep(0.002)
-            expect(rie.output.count("atexit ran"), 2)
-    with new_folder() as folder, Rie(folder, "raise ValueError('ä€')\n") as rie, report.check("rie: init error"):
-        for _ in range(2):
-            status, body = rie.invoke()
-            failure = json.loads(body)
-            expect((status, failure["errorType"], failure["errorMessage"]), (502, "ValueError", "ä€"))
-            expect(len(failure["stackTrace"]), 1)
-    with new_folder() as folder, Rie(folder, "import not_there\n") as rie, report.check("rie: import error"):
-        failure = json.loads(rie.invoke()[1])
-        expect(failure["errorMessage"], "Unable to import module 'app': No module named 'not_there'")
 
 
 # ──── wrapper: in a managed Python runtime ──────────────────────────────────────────────────────────────────────────
@@ -781,7 +485,13 @@ def as_wrapper(report: Report) -> None:
 # ──── the command line ──────────────────────────────────────────────────────────────────────────────────────────────
 
 # A later part, other emulators among them, is a function that gets the report, and a name here.
-PARTS: Mapping[str, Callable[[Report], None]] = {"ric": compare_with_ric, "rie": under_rie, "wrapper": as_wrapper}
+PARTS: Mapping[str, Callable[[Report], None]] = {
+    "ric": compare_with_ric,
+    "rie": under_rie,
+    "stream": streams,
+    "modes": modes,
+    "wrapper": as_wrapper,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -796,6 +506,8 @@ def main(arguments: Sequence[str]) -> int:
                 part(report)
             except CannotRun as reason:
                 report.row(name, [f"cannot be run: {reason}"])
+            except NotHere as reason:
+                report.skip(name, reason)
     print(f"{report.passed} passed, {report.failed} failed")
     return 1 if report.failed else 0
 

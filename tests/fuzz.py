@@ -1,8 +1,8 @@
 """Lies to the runtime, at random, and looks whether it keeps its promises: make fuzz SEED=1 STEPS=200000
 
-A step is one event, and one hostile answer of the API to something that the runtime asks on its account: to `next`, or to
-the response, stream or error that it posts. Half of the answers are *tame*: as odd as HTTP/1 allows, but complete and
-true, so that it is known what has to happen. The others are *wild*: cut, flipped, spliced, out of order, contradictory.
+A step is one event, and one hostile answer of the API to something that the runtime asks on its account: to `next`,
+or to the response, stream or error that it posts. Half of the answers are *tame*: as odd as HTTP/1 allows, but complete
+and true, so that it is known what has to happen. The others are *wild*: cut, flipped, spliced, contradictory.
 
 Whatever was answered, a canary behind it has to come back as if nothing had been, and these hold at every moment:
 
@@ -41,7 +41,7 @@ from urllib.parse import unquote_to_bytes
 
 RUNTIME = Path(__file__).resolve().parent.parent / "runtime.py"
 
-HANDLER = '''
+HANDLER = """
 import json
 
 def handler(event, context):
@@ -54,7 +54,7 @@ def stream(result):
     text = json.dumps(result)
     step = len(text) // 10 + 1
     for start in range(0, len(text), step): yield text[start : start + step]
-'''
+"""
 
 HANGS_AFTER = 20.0  # seconds without any sign of life, after all that it might wait for has been taken from it
 NUDGE = 0.01  # who has waited for so long may wait for more of an answer: the connection is closed
@@ -237,12 +237,12 @@ class Peer:
 
     patient = False  # whether it may wait for more of an answer: if it does, then that connection is closed
 
-    def wait(self) -> list[object]:
+    def wait(self) -> list[int | socket.socket | Wire]:
         """What can be read from. Makes sure that who waits neither spins nor waits in vain."""
-        sources = [self._gone, self.listener, *self.wires]
+        sources: list[int | socket.socket | Wire] = [self._gone, self.listener, *self.wires]
         ready = select.select(sources, (), (), NUDGE)[0]
         if ready:
-            return list(ready)
+            return ready
         spinning, deadline = 0, time.monotonic() + HANGS_AFTER
         while not ready:
             used = self.processor_time()
@@ -256,7 +256,7 @@ class Peer:
                 sources = [self._gone, self.listener]
             if time.monotonic() > deadline:
                 raise Fault("it hangs")
-        return list(ready)
+        return ready
 
     def processor_time(self) -> float:
         """Seconds of processor time until now."""
@@ -270,11 +270,20 @@ class Peer:
 
 # --------------------------------------------------------------------------------------------------------- the answers
 
-ODD = ["", " ", "\t", "x" * 3000, "\0", "\x7f", "a\rb", "größe", "\udcff\udcfe", "%0d%0a", "../../x", "{}", "[]", "null", '"',
-       "-1", "0", "1e9", "9" * 40, "9" * 5000, "0x10", "1_0", "+5", "\uff11", "chunked", "close", "keep-alive", ",", ";", ":", "5, 5"]  # fmt: skip
-STATUSES = ["200", "201", "202", "204", "206", "304", "302", "400", "403", "404", "408", "410", "413", "429", "499"]
-ODD_STATUSES = ["0", "1", "99", "100", "101", "199", "500", "503", "599", "600", "999", "2000", "-200", "+200", "2 00", "", "x"]
-INTERIM = [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\nX: y\r\n\r\n", b"HTTP/1.0 102 P\n\n"]
+ODD = [
+    "", " ", "\t", "x" * 3000, "\0", "\x7f", "a\rb", "größe", "\udcff\udcfe", "%0d%0a", "../../x", "{}", "[]", "null",
+    '"', "-1", "0", "1e9", "9" * 40, "9" * 5000, "0x10", "1_0", "+5", "\uff11", "chunked", "close", "keep-alive", ",",
+    ";", ":", "5, 5",
+]  # fmt: skip
+STATUSES = [
+    "200", "201", "202", "204", "206", "304", "302", "400", "403", "404", "408", "410", "413", "429", "499",
+    "0", "1", "99", "100", "101", "199", "500", "503", "599", "600", "999", "2000", "-200", "+200", "2 00", "", "x",
+]  # fmt: skip
+INTERIM = [
+    b"HTTP/1.1 100 Continue\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\nX: y\r\n\r\n",
+    b"HTTP/1.0 102 P\n\n",
+]
 NAMES = ("deadline-ms", "invoked-function-arn", "trace-id", "aws-tenant-id", "invocation-id")
 FATAL = re.compile(rb"HTTP/1\.\S*\s+([5-9]\d\d\b|\d{4})")
 
@@ -296,7 +305,7 @@ class Step:
     size: int = 0  # what the result has of padding
 
     @property
-    def bytes(self) -> bytes:
+    def data(self) -> bytes:
         return b"".join(self.pieces)
 
     @property
@@ -334,7 +343,8 @@ class Maker:
         number = f"step-{self.step.number}"
         if self.maybe(80):
             return number.encode()
-        return (number + "".join(self.random.choices("/.?#% ä€\0\t\udcff&=:;\\\"'<>{}", k=8)) + "x").encode("utf-8", "surrogateescape")  # fmt: skip
+        odd = "".join(self.random.choices("/.?#% ä€\0\t\udcff&=:;\\\"'<>{}", k=8))
+        return f"{number}{odd}x".encode("utf-8", "surrogateescape")
 
     def make_event(self) -> bytes:
         """A well-formed event, in one of the forms there are."""
@@ -371,7 +381,8 @@ class Maker:
         status, version = self.step.status, b"1.1"
         empty = status in (204, 304)
         if self.maybe(10):
-            headers += [(b"X-" + self.odd().replace(b":", b"").strip(), self.odd()) for _ in range(3 if self.maybe(95) else 300)]
+            count = 3 if self.maybe(95) else 300
+            headers += [(b"X-" + self.odd().replace(b":", b"").strip(), self.odd()) for _ in range(count)]
         if self.maybe(5):
             version = b"1.0"
         if self.maybe(8) or version == b"1.0":
@@ -452,10 +463,12 @@ class Maker:
             other = pick(size + 1)
             return data[:start] + data[other : other + 60] + data[start:]
         if kind == 6:
-            odd = b"HTTP/1.1 " + self.random.choice(STATUSES + ODD_STATUSES).encode()
+            odd = b"HTTP/1.1 " + self.random.choice(STATUSES).encode()
             return re.sub(rb"HTTP/1.\d \d*", lambda _: odd, data, count=1)
         if kind in (7, 8):
-            name = self.random.choice([b"Content-Length", b"Transfer-Encoding", b"Connection", b"Lambda-Runtime-Aws-Request-Id"])
+            name = self.random.choice(
+                [b"Content-Length", b"Transfer-Encoding", b"Connection", b"Lambda-Runtime-Aws-Request-Id"]
+            )
             line = b"\n" + name + b": " + self.odd() + b"\r\n"
             if kind == 7:
                 return data.replace(b"\n", line, 1)
@@ -474,14 +487,23 @@ class Maker:
 # ------------------------------------------------------------------------------------------------------------ the steps
 
 KNOWN_HEADERS = {
-    "host", "user-agent", "content-type", "content-length", "transfer-encoding", "trailer", "lambda-runtime-invocation-id",
-    "lambda-runtime-function-response-mode", "lambda-runtime-function-error-type", "lambda-runtime-function-xray-error-cause",
+    "host", "user-agent", "content-type", "content-length", "transfer-encoding", "trailer",
+    "lambda-runtime-invocation-id", "lambda-runtime-function-response-mode", "lambda-runtime-function-error-type",
+    "lambda-runtime-function-xray-error-cause",
 }  # fmt: skip
+PATH = re.compile(r"/2018-06-01/runtime/invocation/[\w%-]+/(response|error)")
 
 
 def event(request_id: bytes, body: bytes) -> bytes:
     """An event as Lambda sends it."""
-    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nLambda-Runtime-Aws-Request-Id: %s\r\nLambda-Runtime-Deadline-Ms: 9999999999999\r\nContent-Length: %d\r\n\r\n%s" % (request_id, len(body), body)  # fmt: skip
+    lines = (
+        b"HTTP/1.1 200 OK",
+        b"Content-Type: application/json",
+        b"Lambda-Runtime-Aws-Request-Id: " + request_id,
+        b"Lambda-Runtime-Deadline-Ms: 9999999999999",
+        b"Content-Length: %d" % len(body),
+    )
+    return b"\r\n".join([*lines, b"", body])
 
 
 def reply(status: int) -> bytes:
@@ -518,7 +540,7 @@ class Play:
         # A wild answer may have left something in the connection that another one seems to begin with.
         self.peer.patient = not self.step.tame and not self.hostile
         if not request.complete:
-            if self.step.early and self.hostile and self.begun and self.step.target != "next" and request.method == "POST":
+            if self.step.early and self.hostile and self.step.target != "next" and request.method == "POST":
                 self.check(request)
                 self.strike(request)
             return False
@@ -562,7 +584,7 @@ class Play:
         if request.answered:
             return
         step, request_id = self.step, request.request_id
-        if request.endpoint not in ("response", "error") or not re.fullmatch(r"/2018-06-01/runtime/invocation/[\w%-]+/\w+", request.path):
+        if not PATH.fullmatch(request.path):
             raise Fault(f"a strange path: {request.path}")
         strange = set(request.headers) - KNOWN_HEADERS
         if strange:
@@ -570,7 +592,7 @@ class Play:
         if request.complete or not self.posted[request_id]:
             self.posted[request_id] += 1
         known = request_id in (step.request_id, self.canary)
-        if not known and (step.tame or re.sub(rb"\s", b"", request_id) not in re.sub(rb"\s", b"", step.bytes)):
+        if not known and (step.tame or re.sub(rb"\s", b"", request_id) not in re.sub(rb"\s", b"", step.data)):
             raise Fault(f"an id that was not sent: {request_id!r}")
         if self.posted[request_id] > (1 if step.tame or request_id == self.canary else 2):
             raise Fault("answered again")
@@ -609,7 +631,7 @@ class Play:
         step = self.step
         if step.tame:
             return step.status >= 500
-        return step.target == "next" or bool(FATAL.search(step.bytes)) or step.bytes.count(b"HTTP/") > 1
+        return step.target == "next" or bool(FATAL.search(step.data)) or step.data.count(b"HTTP/") > 1
 
 
 class Fuzzer:

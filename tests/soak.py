@@ -20,7 +20,7 @@ from pathlib import Path
 
 from fuzz import RUNTIME, Ended, Fault, Peer, Request, event, reply
 
-HANDLER = '''
+HANDLER = """
 import collections, gc, hashlib, json, logging
 
 calls = collections.Counter()
@@ -43,7 +43,7 @@ def stream(event):
 
 async def later(event):
     return {"number": event["number"]}
-'''
+"""
 
 KINDS = ["result"] * 14 + ["error", "stream", "stream", "bytes", "async", "log"]
 FAULTS = (
@@ -208,7 +208,8 @@ def main() -> int:
             if peer.process.wait(20) or peer.stderr:
                 raise Fault("it does not end as it should")
         except (Fault, Ended) as fault:
-            print(f"{type(fault).__name__}: {fault}", *soak.faults.items(), peer.stderr[-3000:], peer.stdout[-600:], sep="\n    ")
+            said = (peer.stderr[-3000:], peer.stdout[-600:])
+            print(f"{type(fault).__name__}: {fault}", *soak.faults.items(), *said, sep="\n    ")
             return 1
         finally:
             peer.close()
@@ -217,7 +218,7 @@ def main() -> int:
     faults = sum(count for fault, count in soak.faults.items() if fault)
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(soak.planned.items()))
     print(f"{given.invocations} invocations, {given.invocations / seconds:.0f} a second ({kinds})")
-    print(f"{faults} faults: " + ", ".join(f"{count} × {fault}" for fault, count in sorted(soak.faults.items()) if fault))
+    print(f"{faults} faults:", ", ".join(f"{count} × {fault}" for fault, count in sorted(soak.faults.items()) if fault))
     first, last = (min(sample[0] for sample in part) for part in (settled[:10], settled[-10:]))
     print(f"memory {first / 1e6:.1f} MB, later {last / 1e6:.1f} MB (peak {memory[-1] / 1e6:.1f} MB), "
           f"descriptors {descriptors[0]} to {descriptors[-1]}, threads {threads[0]} to {threads[-1]}, "

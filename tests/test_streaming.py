@@ -343,6 +343,13 @@ class TheOtherSide(StreamTestCase):
         done = self.serve(*events(0, 0), response=[[READ, http(500)]])
         self.assertEqual((len(done.answers), done.done.status, done.stderr.count("\n")), (1, 1, 1))
 
+    def test_an_early_answer_that_accepts_does_not_end_the_stream(self) -> None:
+        """cargo-lambda's emulator answers 200 when it has the head, and reads the body then."""
+        self.app("import time\ndef handler(event, context):\n    yield 'a'\n    time.sleep(0.1)\n    yield 'b' * event")
+        done = self.serve(*events(1, 3_000_000, 1), response=[[http(200, b"early"), READ]] * 3)
+        self.assertEqual([len(request.body) for request in done.answers], [2, 3_000_001, 2])
+        self.assertEqual((done.stdout, {request.connection for request in done.requests}), ("", {1}))
+
     def test_a_connection_that_had_gone_stale_costs_nothing(self) -> None:
         """It is closed behind the event, as by a proxy that keeps none open; the handler's first item is not lost."""
         self.app("import time\ndef handler(event, context):\n    time.sleep(0.1)\n    yield 'a'\n    yield 'b'")
