@@ -953,12 +953,12 @@ def result_json(value: Any) -> str:
     """JSON as Lambda's Python users know it: Decimal is a number, bytes are text, `_asdict()` is an object.
 
     What is made of built-in types alone, nearly everything, is left to json's C encoder. To that a namedtuple is a
-    tuple, so that such have to be looked for. To do so takes about as long as to look for cycles, which in turn is
-    left out: they are a RecursionError all the same.
+    tuple, so that such have to be looked for; but not in an object without a single list in it. To look takes about as
+    long as it takes to look for cycles, which in turn is left out: they are a RecursionError all the same.
     """
     try:
         text = encode_plain_json(value)
-        if has_plain_types(value):
+        if (type(value) in (dict, str) and "[" not in text) or has_plain_types(value):
             return text
     except TypeError:
         pass
