@@ -13,13 +13,19 @@ EVENT ?=
 TIMEOUT ?= 3
 ## MB it may take
 MEMORY ?= 128
+## what fuzz and soak make their choices from
+SEED ?= 1
+## how many lies fuzz tells
+STEPS ?= 20000
+## how many invocations soak serves
+INVOCATIONS ?= 100000
 
 # What was given reaches the emulator as it is: $(value) because make would expand a $ in it, and the environment
 # because the shell would.
 $(foreach name,TASK_ROOT HANDLER EVENT TIMEOUT MEMORY,$(eval override $(name) := $$(value $(name))))
 export TASK_ROOT HANDLER EVENT TIMEOUT MEMORY
 
-.PHONY: help invoke test lint conformance bench clean
+.PHONY: help invoke test lint conformance bench fuzz soak clean
 
 ## print this
 help:
@@ -59,6 +65,14 @@ conformance:
 ## measure against awslambdaric, or one part only: BENCH=warm, cold, memory, logs or stream
 bench:
 	@$(PYTHON) -B tests/bench.py $(BENCH)
+
+## have the API lie to the runtime, at random
+fuzz:
+	@$(PYTHON) -B tests/fuzz.py --seed="$(SEED)" --steps="$(STEPS)"
+
+## serve many invocations, some of which go wrong, and see that nothing grows
+soak:
+	@$(PYTHON) -B tests/soak.py --seed="$(SEED)" --invocations="$(INVOCATIONS)"
 
 ## remove what the others have left behind
 clean:
