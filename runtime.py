@@ -34,11 +34,11 @@ from atexit import _run_exitfuncs as run_exit_functions
 from functools import partial
 from json import JSONDecoder, JSONEncoder
 from os import _exit as exit_now
-from os import environ, fstat, getcwd, getpid, urandom
+from os import environ, fstat, getcwd, getpid, kill, urandom
 from os import open as open_file
 from os import write as write_file
 from select import POLLIN, POLLOUT, poll
-from signal import SIG_IGN, SIGTERM, getsignal
+from signal import SIG_BLOCK, SIG_DFL, SIG_IGN, SIG_SETMASK, SIGTERM, getsignal, pthread_sigmask
 from signal import signal as set_signal
 from socket import IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, getaddrinfo
 from sys import getrecursionlimit, setrecursionlimit
@@ -1559,7 +1559,21 @@ class Shutdown:
     def __init__(self) -> None:
         self.requested = False
         self._process = getpid()
+        self._masks: list[Any] = []
         set_signal(SIGTERM, self._on_signal)
+        os.register_at_fork(before=self._fork, after_in_parent=self._forked, after_in_child=self._begotten)
+
+    def _fork(self) -> None:
+        """What user code forks ends by SIGTERM as any process does, and no such signal gets lost meanwhile."""
+        self._masks.append(pthread_sigmask(SIG_BLOCK, [SIGTERM]))
+
+    def _forked(self) -> None:
+        pthread_sigmask(SIG_SETMASK, self._masks.pop())
+
+    def _begotten(self) -> None:
+        if self.installed():
+            set_signal(SIGTERM, SIG_DFL)
+        self._forked()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self.requested:  # once: a second signal shall not cut short the clean-up that the first one caused
@@ -1605,7 +1619,7 @@ class Worker:
         os.close(self._tell)
 
     def _live(self, work: Callable[[Worker], int]) -> int:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+        pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
         try:
             return work(self)
         except RuntimeAPIError:
@@ -1630,7 +1644,7 @@ def supervise(count: int, work: Callable[[Worker], int], log: Log) -> int:
     This process imports nothing of the user's. A worker that dies is replaced, ever later if that goes on; but when
     none has got through its init, or one finds that the API is gone, it is all over.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)  # they are waited for, below, and come at no other time
+    pthread_sigmask(SIG_BLOCK, WATCHED)  # they are waited for, below, and come at no other time
     workers: dict[int, Worker] = {}
     started = failed = 0
     wanted = 1  # until that one tells what kind of handler it has
@@ -1670,7 +1684,7 @@ def stop(pids: list[int]) -> None:
     """End these children, if need be by force, and leave none behind."""
     for number in (SIGTERM, signal.SIGKILL):
         for pid in pids:
-            os.kill(pid, number)
+            kill(pid, number)
         until = monotonic() + 2
         while pids and monotonic() < until:
             pids = [pid for pid in pids if not os.waitpid(pid, os.WNOHANG)[0]]
