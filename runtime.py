@@ -769,7 +769,13 @@ class LambdaContext:
         self.identity = CognitoIdentity(sent)
         self.tenant_id = headers.get(TENANT_ID) or None
         self._deadline_ms = headers.get(DEADLINE_MS, "")
+        self._trace_id = headers.get(TRACE_ID)
         self._log = log
+
+    @property
+    def trace_id(self) -> str | None:
+        """The X-Ray trace header. The environment has it too, unless a process has several invocations in work."""
+        return self._trace_id
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda ends this invocation; never negative, 0 when no deadline is known."""

@@ -452,17 +452,17 @@ class Together(ModeTestCase):
             """
 async def handler(event, context):
     await meet(5)
-    return [os.getpid(), id(asyncio.get_running_loop()), context.aws_request_id, context.tenant_id]
+    return [os.getpid(), id(asyncio.get_running_loop()), context.aws_request_id, context.tenant_id, context.trace_id]
 """
         )
         with self.running(source, 5) as function:
             function.ready(5)
-            function.send(*(an_event(number, tenant=f"tenant-{number}") for number in range(5)))
+            function.send(*(an_event(n, tenant=f"tenant-{n}", trace=f"Root={n}") for n in range(5)))
             results = {request_id: json.loads(one.body) for request_id, one in function.answers(5).items()}
             self.assertEqual(len({tuple(result[:2]) for result in results.values()}), 1)
             self.assertEqual(
                 {key: result[2:] for key, result in results.items()},
-                {f"id-{n}": [f"id-{n}", f"tenant-{n}"] for n in range(5)},
+                {f"id-{n}": [f"id-{n}", f"tenant-{n}", f"Root={n}"] for n in range(5)},
             )
             function.ready(5)
 
