@@ -17,6 +17,8 @@ MEMORY ?= 128
 SEED ?= 1
 ## how many lies fuzz tells
 STEPS ?= 20000
+## the number of the first one, to tell one of them again
+FIRST ?= 0
 ## how many invocations soak serves
 INVOCATIONS ?= 100000
 
@@ -68,7 +70,7 @@ bench:
 
 ## have the API lie to the runtime, at random
 fuzz:
-	@$(PYTHON) -B tests/fuzz.py --seed="$(SEED)" --steps="$(STEPS)"
+	@$(PYTHON) -B tests/fuzz.py --seed="$(SEED)" --first="$(FIRST)" --steps="$(STEPS)"
 
 ## serve many invocations, some of which go wrong, and see that nothing grows
 soak:
