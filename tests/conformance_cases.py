@@ -412,7 +412,12 @@ def context() -> Iterator[Case]:
     yield Case("context attributes", SEE_ATTRIBUTES)
     yield Case("context attributes of empty variables", SEE_ATTRIBUTES, env={"AWS_LAMBDA_FUNCTION_NAME": ""})
     yield Case("context attributes are writable", "context.mine = context.tenant_id = 1\nreturn [context.tenant_id]")
-    yield Case("context public names", "return sorted(name for name in dir(context) if name[0] != '_')")
+    yield Case(
+        "context public names",
+        "return sorted(name for name in dir(context) if name[0] != '_')",
+        star="trace_id, as one environment variable cannot hold those of several invocations",
+        ours={"body": lambda theirs: theirs.replace('"tenant_id", ', '"tenant_id", "trace_id", ')},
+    )
     yield Case("context without an ARN", "return context.invoked_function_arn", headers={ARN: None}, alone=True)
     yield Case("tenant id", "return context.tenant_id", headers={TENANT: "tenant"})
     yield Case("tenant id, empty", "return context.tenant_id", headers={TENANT: ""})
