@@ -31,7 +31,7 @@ import socket
 import sys
 from _contextvars import ContextVar, copy_context  # contextvars is nothing more, and 0.2 ms of a cold start
 from atexit import _run_exitfuncs as run_exit_functions
-from functools import partial
+from functools import lru_cache, partial
 from json import JSONDecoder, JSONEncoder
 from os import _exit as exit_now
 from os import environ, fstat, getcwd, getpid, kill, urandom
@@ -95,8 +95,10 @@ BYTES = "application/octet-stream"
 HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"  # a stream with a prelude
 
 CONNECT_TRIES = 5  # with pauses of 0.1, 0.2, 0.4 and 0.8 seconds between them
+RECEIVE_SIZE = 1 << 16  # most events fit in
 SEND_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)  # SIGPIPE may be set to end us
 BLANK = (b"\r\n", b"\n")
+IN_CHUNKS, UNTIL_THE_END = -1, -2  # how long a body is, where nobody says
 UNRESERVED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 
 
@@ -159,65 +161,39 @@ class Socket(socket.socket):
     close, detach = socket.socket.close, socket.socket.detach
 
 
-class Reader(io.BufferedReader):
-    """The receiving side of a connection: one buffer for as long as that is open.
-
-    http.client makes a reader for each response, and closes it after the body or when that is forgotten; this stays.
-    """
-
-    def makefile(self, mode: str) -> Reader:
-        return self
-
-    def close(self) -> None:
-        pass
-
-    def flush(self) -> None:
-        pass
-
-
-class Response(http_client.HTTPResponse):
+class Response:
     """The answers on a connection, one after another. Their heads are parsed by hand: http.client would use email.
 
     `status` is 0 as long as none is known; `fields` holds the headers, names in lower case, values as UTF-8 (bytes
-    that are not: as surrogates). All methods raise anything if what comes is garbled, OSError if nothing comes.
+    that are not: as surrogates); `body` is None until it has been read. All methods raise anything if what comes is
+    garbled, OSError if nothing comes.
     """
 
-    def __init__(self, reader: Reader) -> None:
-        super().__init__(reader)  # type: ignore[arg-type] # it only wants makefile()
-        self._reader = reader
+    def __init__(self, fd: int) -> None:
+        # One buffer for as long as the connection is open: http.client makes one for each answer.
+        self._reader = io.BufferedReader(io.FileIO(fd, closefd=False), RECEIVE_SIZE)
         self.status = 0
-
-    def begin(self) -> None:
-        """Read a head that is not an interim (1xx) one, unless that has been done."""
-        while not self.advance():
-            pass
+        self.fields: dict[str, str] = {}
+        self.body: bytes | None = None
 
     def advance(self) -> bool:
-        """Read one head, unless the last one was final; whether it is now."""
-        if self.status:
-            return True
-        self.fp = self._reader
-        waiting = self.fp.peek()
+        """Read a head; whether it is the final one, not an interim (1xx) one."""
+        waiting = self._reader.peek()
         if not waiting:
             raise ConnectionResetError("the connection was closed")
         # As a rule a head has come in one piece, and is read as one.
         size = waiting.find(b"\r\n\r\n") + 4
-        lines = str(waiting[: size - 4], "utf-8", "surrogateescape").split("\r\n")
+        lines = waiting[: size - 4].decode("utf-8", "surrogateescape").split("\r\n")
         if size > 3 and lines[0] and waiting.count(b"\n", 0, size) == len(lines) + 1:
-            self.fp.read(size)
+            self._reader.read(size)
         else:
             size, lines = self._lines()
         self.more = len(waiting) > size  # some of what comes next is there already
 
-        version, status = lines[0].split(None, 2)[:2]
-        if not version.startswith("HTTP/1.") or len(status) != 3 or not 100 <= natural(status, 10) < 600:
-            raise http_client.BadStatusLine(lines[0])
-        if status[0] == "1":
+        status, lasting = parse_status(lines[0])
+        if status < 200:
             return False
-        self.status = self.code = int(status)
-        self._body: bytes | None = None
         fields: dict[str, str] = {}
-        self.fields = fields
         name = ""
         for line in lines[1:]:
             if line[0] in " \t":  # folded: the line before goes on
@@ -226,15 +202,21 @@ class Response(http_client.HTTPResponse):
                 name, _, value = line.partition(":")
                 name = name.strip().lower()
                 fields[name] = value.strip()
+        self.status, self.fields = status, fields
 
-        length, connection = fields.get("content-length"), fields.get("connection", "").lower()
-        empty = self.status in (204, 304)
-        self.chunked = fields.get("transfer-encoding", "").lower() == "chunked" and not empty
-        self.length = 0 if empty else None if self.chunked or length is None else natural(length, 10)
-        self.endless = self.length is None and not self.chunked  # the body lasts until the connection ends
-        surplus = self.length is not None and len(waiting) > size + self.length  # whatever that is: out of step
-        keep = "keep-alive" in connection or (version != "HTTP/1.0" and "close" not in connection)
-        self.will_close = self.endless or surplus or not keep
+        connection = fields.get("connection", "")
+        if connection:
+            lasting = "keep-alive" in connection.lower() or (lasting and "close" not in connection.lower())
+        length = UNTIL_THE_END
+        if status in (204, 304):
+            length = 0
+        elif fields.get("transfer-encoding", "").lower() == "chunked":
+            length = IN_CHUNKS
+        elif "content-length" in fields:
+            length = natural(fields["content-length"], 10)
+        surplus = 0 <= length < len(waiting) - size  # whatever that is: out of step
+        self.length = length
+        self.will_close = surplus or not lasting or length == UNTIL_THE_END
         return True
 
     def _lines(self) -> tuple[int, list[str]]:
@@ -244,42 +226,47 @@ class Response(http_client.HTTPResponse):
             line = self._line()
             size += len(line)
             if line not in BLANK:
-                lines.append(str(line.rstrip(b"\r\n"), "utf-8", "surrogateescape"))
+                lines.append(line.rstrip(b"\r\n").decode("utf-8", "surrogateescape"))
             elif lines:
                 return size, lines
 
     def _line(self) -> bytes:
-        line = self.fp.readline()
+        line = self._reader.readline()
         if not line.endswith(b"\n"):
             raise http_client.IncompleteRead(line)
-        return bytes(line)
+        return line
 
-    def body(self) -> bytes:
-        """The body, read once."""
-        if self._body is None:
-            self._body = self._read_body()
-        return self._body
-
-    def _read_body(self) -> bytes:
+    def read_body(self) -> None:
         """By its length, in chunks (http.client knows of no lines that end with a mere LF), or all until the end."""
-        if self.length is not None:
-            data: bytes = self.fp.read(self.length)
-            if len(data) < self.length:
-                raise http_client.IncompleteRead(data)
-            return data
-        if not self.chunked:
-            return self.read()
-        chunks = []
+        if self.length == IN_CHUNKS:
+            body = b"".join(self._chunks())
+        elif self.length == UNTIL_THE_END:
+            body = self._reader.read()
+        else:
+            body = self._reader.read(self.length)
+            if len(body) < self.length:
+                raise http_client.IncompleteRead(body)
+        self.body = body
+
+    def _chunks(self) -> Generator[bytes, None, None]:
         while True:
             size = natural(self._line().partition(b";")[0].strip().decode(), 16)
             if not size:
                 break
-            chunks.append(self.fp.read(size))  # if that was cut, there is no line behind it
+            yield self._reader.read(size)  # if that was cut, there is no line behind it
             if self._line() not in BLANK:
                 raise ValueError("a chunk is longer than its size")
         while self._line() not in BLANK:  # trailers
             pass
-        return b"".join(chunks)
+
+
+@lru_cache(64)  # the same few lines come all the time
+def parse_status(line: str) -> tuple[int, bool]:
+    """The status, and whether the connection stays open in that version of HTTP. Raises BadStatusLine, ValueError."""
+    version, status = line.split(None, 2)[:2]
+    if not version.startswith("HTTP/1.") or len(status) != 3 or not 100 <= natural(status, 10) < 600:
+        raise http_client.BadStatusLine(line)
+    return int(status), version != "HTTP/1.0"
 
 
 def natural(digits: str, base: int) -> int:
@@ -308,7 +295,7 @@ class Connection(http_client.HTTPConnection):
                 if attempt == CONNECT_TRIES - 1:
                     raise Unreachable(f"cannot reach the Runtime API at {self.where}: {error}") from None
                 sleep(0.1 * 2**attempt)
-        self._response = Response(Reader(io.FileIO(self.sock.fileno(), closefd=False)))
+        self._response = Response(self.sock.fileno())
         self._poll = poll()
 
     def _open(self) -> Socket:
@@ -337,29 +324,47 @@ class Connection(http_client.HTTPConnection):
         except OSError:  # user code has closed the descriptor
             self.sock = None
 
+    def exchange(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bool]:
+        """Send a request and read the answer: a response, and whether that took two attempts. Raises NoAnswer.
+
+        To a GET a garbled answer is as good as none; a POST that got one has arrived, and is not sent twice. Nor
+        does it count against a GET if the connection, left from before, was no longer there.
+        """
+        posted = head.startswith(b"POST")
+        left = 1 if posted or self.sock is None else 2
+        again = False
+        # To copy these few bytes is quicker than to send two pieces.
+        pieces = (head + body,) if len(body) < 1 << 14 else (head, body)
+        while True:
+            try:
+                self.prepare()
+                unsent = ""
+                try:
+                    self.transmit(*pieces)
+                except OSError as error:  # an API that hangs up in the middle may have said why (413)
+                    unsent = repr(error)
+                return self.receive(posted, unsent), again
+            except NoAnswer as error:
+                if not left or (posted and error.garbled):
+                    raise
+                left -= 1
+                again = True
+
     def prepare(self) -> None:
         """See that there is a connection, on which nothing is known of the answer yet. Raises Unreachable."""
         if self.sock is None:
             self.connect()
-        self._response.status = 0
+        self._response.status, self._response.body = 0, None
 
-    def exchange(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bytes]:
-        """Send a request and read the whole answer: a response and its body. Raises NoAnswer."""
-        self.prepare()
-        unsent = ""
-        try:
-            if len(body) < 1 << 14:
-                self.transmit(head + body)  # to copy these few bytes is quicker than to send two pieces
-            else:
-                self.transmit(head, body)
-        except OSError as error:  # an API that hangs up in the middle may have said why (413)
-            unsent = repr(error)
-        return self.receive(head.startswith(b"POST"), unsent)
+    def push(self, *pieces: BytesLike) -> None:
+        """Send a part of what user code makes bit by bit. Raises OSError or NoAnswer, as `listen` and `transmit`."""
+        if self._process != getpid():
+            raise SystemExit(0)  # in a child that user code has forked: this conversation is its parent's
+        self.listen()  # a stale connection shows now, or when an item is gone
+        self.transmit(*pieces)
 
     def transmit(self, *pieces: BytesLike) -> None:
         """Send it all. Raises OSError when the connection is gone, or the API answers before it has read it all."""
-        if self._process != getpid():
-            raise SystemExit(0)  # in a child that user code has forked: this conversation is its parent's
         left = [*pieces]
         while left:
             try:
@@ -388,27 +393,27 @@ class Connection(http_client.HTTPConnection):
             if response.status:  # behind the answer there is nothing but the end
                 raise BrokenPipeError("Lambda hung up")
             try:
-                final = response.advance()
-                while not final and response.more:
-                    final = response.advance()
-                if final and response.status < 300:
-                    response.body()
+                while not response.advance() and response.more:
+                    pass
+                if 0 < response.status < 300:
+                    response.read_body()
             except Exception as error:
                 self.close()
                 raise NoAnswer(repr(error), not isinstance(error, OSError)) from None
-            if final and (response.status >= 300 or response.will_close):
+            if response.status and (response.status >= 300 or response.will_close):
                 raise BrokenPipeError("Lambda has answered before all was sent")
 
-    def receive(self, posted: bool, unsent: str = "") -> tuple[Response, bytes]:
+    def receive(self, posted: bool, unsent: str = "") -> Response:
         """Read the answer to a request, even if it could not be sent whole, for a reason given. Raises NoAnswer.
 
         The answer to a POST is good as soon as its status is known.
         """
-        response, data = self._response, b""
+        response = self._response
         try:
-            response.begin()
-            if not (posted and response.endless):
-                data = response.body()
+            while not response.status:
+                response.advance()
+            if response.body is None and not (posted and response.length == UNTIL_THE_END):
+                response.read_body()
         except (SystemExit, KeyboardInterrupt):
             self.close()
             raise
@@ -418,8 +423,7 @@ class Connection(http_client.HTTPConnection):
                 raise NoAnswer(unsent or repr(error), not isinstance(error, OSError)) from None
         if response.will_close or unsent:
             self.close()
-        response._body = None  # it may be large
-        return response, data
+        return response
 
 
 class RuntimeAPI:
@@ -448,11 +452,12 @@ class RuntimeAPI:
         """Wait for an event. https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-next"""
         self.streaming = ""
         while True:
-            response, body = self._demand(self._next)
+            response = self._demand(self._next)
             if response.status == 204:  # an emulator without an event: a real `next` would have waited
                 sleep(0.05)
             elif response.fields.get(REQUEST_ID):
-                return Invocation(response.fields, body)
+                body, response.body = response.body, None  # it may be large, and the response stays
+                return Invocation(response.fields, body or b"")
             else:
                 raise RuntimeAPIError("GET /invocation/next: an event without a request id")
 
@@ -478,8 +483,7 @@ class RuntimeAPI:
         for again in (False, True):
             connection.prepare()
             try:
-                connection.listen()  # a stale connection shows now, or when an item is gone
-                connection.transmit(*pieces)
+                connection.push(*pieces)
                 return
             except Exception as error:
                 connection.close()
@@ -507,8 +511,7 @@ class RuntimeAPI:
         try:
             if connection.sock is None:
                 raise BrokenPipeError("Lambda hung up")
-            connection.listen()
-            connection.transmit(*pieces)
+            connection.push(*pieces)
         except (OSError, NoAnswer) as error:
             if connection.sock and isinstance(error, OSError):
                 self._conclude(repr(error))
@@ -517,10 +520,10 @@ class RuntimeAPI:
     def _conclude(self, unsent: str = "") -> None:
         """Read the answer to a stream, whether or not it was sent to the end. Raises NotAccepted."""
         try:
-            response, answer = self._connection.receive(posted=True, unsent=unsent)
+            response = self._connection.receive(posted=True, unsent=unsent)
         except NoAnswer as error:
             raise NotAccepted(f"POST {self.streaming}: {error}") from None
-        check_accepted(self.streaming, response, answer)
+        check_accepted(self.streaming, response)
 
     def fail(self, invocation: Invocation, failure: Failure) -> None:
         """Say that the handler failed, behind the part of a stream that was sent. Raises NotAccepted.
@@ -559,21 +562,20 @@ class RuntimeAPI:
         """
         headers = f"Lambda-Extension-Name: {name}\r\nContent-Type: {JSON}\r\nContent-Length: 14\r\n"
         head = f"POST {self._extension}/register{self._common}{headers}\r\n"
-        response, _ = self._demand(encode_head(head), b'{"events": []}')
-        return response.fields.get(EXTENSION_ID, "")
+        return self._demand(encode_head(head), b'{"events": []}').fields.get(EXTENSION_ID, "")
 
     def extension_next(self, identifier: str) -> None:
         """Say that the extension is ready. Without events to wait for this does not return."""
         headers = f"Lambda-Extension-Identifier: {identifier}\r\n"
         self._demand(encode_head(f"GET {self._extension}/event/next{self._common}{headers}\r\n"))
 
-    def _demand(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bytes]:
+    def _demand(self, head: bytes, body: BytesLike = b"") -> Response:
         """A call without which there is no going on."""
         try:
-            response, answer, _ = self._call(head, body)
+            response, _ = self._connection.exchange(head, body)
             if response.status // 100 == 2:
-                return response, answer
-            reason = explain(response, answer)
+                return response
+            reason = explain(response)
         except NoAnswer as error:
             reason = str(error)
         raise RuntimeAPIError(f"{head.split(b' HTTP/', 1)[0].decode()}: {reason}")
@@ -581,26 +583,10 @@ class RuntimeAPI:
     def _post(self, path: str, headers: str, body: BytesLike) -> None:
         head = f"POST {self._base}{path}{self._common}{headers}Content-Length: {len(body)}\r\n\r\n"
         try:
-            response, answer, again = self._call(encode_head(head), body)
+            response, again = self._connection.exchange(encode_head(head), body)
         except NoAnswer as error:
             raise NotAccepted(f"POST {path}: {error}") from None
-        check_accepted(path, response, answer, again)
-
-    def _call(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bytes, bool]:
-        """Exchange, and once more if that failed: response, body, whether it was sent again. Raises NoAnswer.
-
-        To a GET a garbled answer is as good as none; a POST that got one has arrived, and is not sent twice. Nor
-        does it count against a GET if the connection, left from before, was no longer there.
-        """
-        posting = head.startswith(b"POST")
-        failed, bearable = 0, 1 if posting or self._connection.sock is None else 2
-        while True:
-            try:
-                return (*self._connection.exchange(head, body), failed > 0)
-            except NoAnswer as error:
-                if failed == bearable or (posting and error.garbled):
-                    raise
-                failed += 1
+        check_accepted(path, response, again)
 
 
 def out_of_reach(fd: int) -> int:
@@ -647,16 +633,17 @@ def encode_head(head: str) -> bytes:
     return head.encode("utf-8", "surrogateescape")
 
 
-def explain(response: Response, body: bytes) -> str:
+def explain(response: Response) -> str:
     """An answer in a line: its status, and the error JSON that came with it."""
-    return " ".join(f"{response.status} {body[:500].decode('utf-8', 'backslashreplace')}".split())
+    body = (response.body or b"")[:500].decode("utf-8", "backslashreplace")
+    return " ".join(f"{response.status} {body}".split())
 
 
-def check_accepted(path: str, response: Response, body: bytes, again: bool = False) -> None:
+def check_accepted(path: str, response: Response, again: bool = False) -> None:
     """Raises RuntimeAPIError or NotAccepted for the answer to a POST that says so."""
     if response.status < 300:
         return
-    reason = f"POST {path}: {explain(response, body)}"
+    reason = f"POST {path}: {explain(response)}"
     if response.status >= 500:  # a container error: Lambda wants us gone
         raise RuntimeAPIError(reason)
     # What is sent again is refused if it had arrived the first time.
@@ -685,7 +672,7 @@ class Invocation:
     @property
     def path(self) -> str:
         """The request id as one segment of a path, however odd it is."""
-        if not self.request_id.strip(UNRESERVED):
+        if self.request_id.isascii() and self.request_id.replace("-", "0").isalnum():
             return self.request_id
         raw = self.request_id.encode("utf-8", "surrogateescape")
         return "".join(chr(byte) if chr(byte) in UNRESERVED else f"%{byte:02X}" for byte in raw)
@@ -883,12 +870,13 @@ encode_record = Encoder(ensure_ascii=False, default=str).encode
 
 def decode_event(invocation: Invocation) -> Any:
     """The event: what its JSON says, or the bytes themselves of any other content type. Raises RuntimeFailure."""
-    body, invocation.body = invocation.body, b""  # the handler need not share its memory with them
     content_type = invocation.headers.get(CONTENT_TYPE, "")
     if content_type != JSON and content_type.partition(";")[0].strip().lower() not in (JSON, ""):
+        body, invocation.body = invocation.body, b""
         return body
     try:
-        text = body.decode()
+        text = invocation.body.decode()
+        invocation.body = b""  # a large event's memory is used again for what is made of it
         return decode_json(text[1:] if text.startswith("\ufeff") else text)
     except (ValueError, RecursionError) as error:
         raise RuntimeFailure("UnmarshalError", f"Unable to unmarshal input: {error}") from None
@@ -1129,7 +1117,7 @@ class Log:
     def __init__(self) -> None:
         self.json = environ.get("AWS_LAMBDA_LOG_FORMAT", "").lower() == "json"
         self.level = environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
-        self._invocation: Invocation | None = None
+        self._invocation = Invocation({REQUEST_ID: ""}, b"")  # none yet
         self._invocations: ContextVar[Invocation] | None = None
         frames_fd = environ.pop("_LAMBDA_TELEMETRY_LOG_FD", "")
         self.framed = frames_fd.isdigit()
@@ -1155,7 +1143,7 @@ class Log:
 
     def share(self) -> None:
         """From now on there are several invocations in work at once."""
-        self._invocations = ContextVar("invocation")
+        self._invocations = ContextVar("invocation", default=self._invocation)
 
     def begin(self, invocation: Invocation) -> None:
         if self._invocations:
@@ -1169,14 +1157,8 @@ class Log:
             environ.pop("_X_AMZN_TRACE_ID", None)
 
     @property
-    def request_id(self) -> str:
-        invocation = self._invocations.get(None) if self._invocations else self._invocation
-        return invocation.request_id if invocation else ""
-
-    @property
-    def tenant_id(self) -> str | None:
-        invocation = self._invocations.get(None) if self._invocations else self._invocation
-        return invocation.headers.get(TENANT_ID) if invocation else None
+    def invocation(self) -> Invocation:
+        return self._invocations.get() if self._invocations else self._invocation
 
     def write(self, text: str, frame: int = TEXT_FRAME) -> None:
         """Write a record as it is, in one piece, behind all that was printed before it."""
@@ -1184,28 +1166,34 @@ class Log:
         if self.framed:
             microseconds = int(time() * 1_000_000)
             data = frame.to_bytes(4, "big") + len(data).to_bytes(4, "big") + microseconds.to_bytes(8, "big") + data
-        stdout = getattr(sys, "stdout", None)
-        flush(stdout) if stdout is self._stdout else flush(stdout, self._stdout)
-        for fd in (self._fd,) if self.framed else (self._fd, 1):
+        self._flush_printed()
+        fd = self._fd
+        while data:
             try:
-                while data:
-                    try:
-                        data = data[write_file(fd, data) :]
-                    except BlockingIOError:  # the user made it non-blocking, as asyncio does with pipes
-                        waiting = poll()
-                        waiting.register(fd, POLLOUT)
-                        waiting.poll()
-                return
+                data = data[write_file(fd, data) :]
+            except BlockingIOError:  # the user made it non-blocking, as asyncio does with pipes
+                waiting = poll()
+                waiting.register(fd, POLLOUT)
+                waiting.poll()
             except OSError:  # closed, or a full disk
-                pass
+                if self.framed or fd == 1:
+                    return
+                fd = 1
 
     def flush(self) -> None:
-        flush(self._stdout, getattr(sys, "stdout", None), getattr(sys, "stderr", None))
+        self._flush_printed()
+        flush(getattr(sys, "stderr", None))
+
+    def _flush_printed(self) -> None:
+        stdout = getattr(sys, "stdout", None)
+        if stdout is not self._stdout:  # the user's own, which may write to the other
+            flush(stdout)
+        flush(self._stdout)
 
     def failure(self, failure: Failure) -> None:
         """An uncaught error. On standard output it is one record however many lines it has."""
         if self.json:
-            fields = {"timestamp": strftime(JSON_TIME, gmtime()), "level": "ERROR", **failure.report()}
+            fields = {"timestamp": utc(int(time())) + "Z", "level": "ERROR", **failure.report()}
             self.write(encode_json(fields) + ("" if self.framed else "\n"), frame_type(JSON_FRAME, ERROR))
             return
         lines = [f"[ERROR] {failure.type}: {failure.message}" if failure.message else f"[ERROR] {failure.type}"]
@@ -1220,25 +1208,28 @@ class Log:
         """A word of the runtime's own, in the form of a logging record."""
         now = time()
         if self.json:
-            fields = {"timestamp": strftime(JSON_TIME, gmtime(now)), "level": "WARNING", "message": message}
-            fields |= {"logger": "runtime", "requestId": self.request_id}
+            fields = {"timestamp": utc(int(now)) + "Z", "level": "WARNING", "message": message}
+            fields |= {"logger": "runtime", "requestId": self.invocation.request_id}
             self.write(encode_json(fields) + "\n", frame_type(JSON_FRAME, WARNING))
         else:
-            stamp = f"{strftime(TEXT_TIME, gmtime(now))}.{int(now % 1 * 1000):03d}Z"
+            stamp = f"{utc(int(now))}.{int(now % 1 * 1000):03d}Z"
             frame = frame_type(TEXT_FRAME, WARNING) if self.level else TEXT_FRAME
-            self.write(f"[WARNING]\t{stamp}\t{self.request_id}\t{message}\n", frame)
+            self.write(f"[WARNING]\t{stamp}\t{self.invocation.request_id}\t{message}\n", frame)
 
 
-def flush(*streams: Any) -> None:
-    for stream in streams:
-        try:
-            stream.flush()
-        except BaseException:  # closed, or no stream at all, or whatever the user has made of it
-            pass
+def flush(stream: Any) -> None:
+    try:
+        stream.flush()
+    except BaseException:  # closed, or no stream at all, or whatever the user has made of it
+        pass
 
 
-TEXT_TIME = "%Y-%m-%dT%H:%M:%S"
-JSON_TIME = "%Y-%m-%dT%H:%M:%SZ"
+TIME = "%Y-%m-%dT%H:%M:%S"
+
+
+@lru_cache(1)  # worked out once a second: it is most of what a record costs
+def utc(seconds: int) -> str:
+    return strftime(TIME, gmtime(seconds))
 
 
 class EarlyImports:
@@ -1284,21 +1275,15 @@ def set_up_logging(logging: Any, log: Log) -> None:
     """Give the root logger the one handler and the level that it has on Lambda."""
 
     class TextFormatter(logging.Formatter):  # type: ignore[misc]
-        second, stamp = 0, ""
-
-        def formatTime(self, record: Any, datefmt: str | None = None) -> str:
-            # Works the time out once a second only: it is most of what a record costs.
-            second = int(record.created)
-            if second != self.second:
-                self.second, self.stamp = second, strftime(self.datefmt, gmtime(second))
-            return self.stamp
+        converter = gmtime
 
         def usesTime(self) -> bool:
             return False  # what it would be needed for is made here
 
         def formatMessage(self, record: Any) -> str:
-            stamp = f"{self.formatTime(record)}.{int(record.msecs):03d}Z"
-            return f"[{record.levelname}]\t{stamp}\t{record.aws_request_id}\t{record.message}\n"
+            stamp = utc(int(record.created))
+            milliseconds = int(record.msecs)
+            return f"[{record.levelname}]\t{stamp}.{milliseconds:03d}Z\t{record.aws_request_id}\t{record.message}\n"
 
     class JsonFormatter(TextFormatter):
         known = {*vars(logging.makeLogRecord({})), "message", "asctime", "aws_request_id", "tenant_id"}
@@ -1306,7 +1291,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
 
         def format(self, record: Any) -> str:
             fields = {
-                "timestamp": self.formatTime(record),
+                "timestamp": utc(int(record.created)) + "Z",
                 "level": logging.getLevelName(min(max(record.levelno // 10, 1), 5) * 10),
                 "message": record.msg if isinstance(record.msg, dict) else record.getMessage(),
                 "logger": record.name,
@@ -1330,27 +1315,25 @@ def set_up_logging(logging: Any, log: Log) -> None:
 
     class LambdaLoggerHandler(logging.Handler):  # type: ignore[misc]
         def emit(self, record: Any) -> None:
-            record.aws_request_id, record.tenant_id = log.request_id, log.tenant_id
+            invocation = log.invocation
+            record.aws_request_id, record.tenant_id = invocation.request_id, invocation.headers.get(TENANT_ID)
             try:
                 text = self.format(record)
-                if not log.framed and not text.endswith("\n"):
-                    text += "\n"
-                if isinstance(self.formatter, JsonFormatter):
-                    frame = frame_type(JSON_FRAME, record.levelno)
-                elif log.json or log.level:
-                    frame = frame_type(TEXT_FRAME, record.levelno)
+                if not log.framed:
+                    log.write(text if text.endswith("\n") else text + "\n")
+                elif isinstance(self.formatter, JsonFormatter):
+                    log.write(text, frame_type(JSON_FRAME, record.levelno))
                 else:
-                    frame = TEXT_FRAME
-                log.write(text, frame)
+                    log.write(text, frame_type(TEXT_FRAME, record.levelno) if log.json or log.level else TEXT_FRAME)
             except Exception:
                 self.handleError(record)
 
     handler = LambdaLoggerHandler()
     if log.json:
-        handler.setFormatter(JsonFormatter(datefmt=JSON_TIME))
+        handler.setFormatter(JsonFormatter(datefmt=TIME + "Z"))
     else:
         line = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"  # for who asks
-        handler.setFormatter(TextFormatter(line, TEXT_TIME))
+        handler.setFormatter(TextFormatter(line, TIME))
     logging.root.addHandler(handler)
     level = logging.getLevelName({"TRACE": "DEBUG"}.get(log.level, log.level))
     if isinstance(level, int):
@@ -1371,14 +1354,14 @@ def serve(
     there is no `next` to be had for some time.
     """
     bearable = (NotAccepted, RuntimeAPIError) if patient else NotAccepted
-    while True:
-        shutdown.check()
+    shutdown.check()
+    while not shutdown.requested:
         invocation = persist(api.next) if patient else api.next()
         answer = None
         try:
             answer = invoke(handler, invocation, api, log, loop)
-            shutdown.check(answer)
             log.flush()
+            shutdown.check(answer)
             if isinstance(answer, Failure):
                 log.failure(answer)
                 api.fail(invocation, answer)
@@ -1391,6 +1374,7 @@ def serve(
         if isinstance(answer, Failure) and answer.exit:
             raise answer.exit
         del invocation, answer  # may be large, and `next` may wait for hours
+    raise SystemExit(0)
 
 
 def invoke(
@@ -1400,11 +1384,31 @@ def invoke(
 
     Raises NotAccepted when Lambda hangs up in the middle of a stream.
     """
+    try:
+        log.begin(invocation)
+        event = decode_event(invocation)
+        result = handler(event, LambdaContext(invocation, log))
+        if hasattr(type(result), "__await__"):
+            result = loop.run(result)
+        if not isinstance(result, (GeneratorType, AsyncGeneratorType)):
+            return encode_result(result)
+    except BaseException as error:
+        keep_room()
+        return Failure(error, invocation.request_id)
+    return stream(result, invocation, api, loop)
 
+
+def stream(items: Any, invocation: Invocation, api: RuntimeAPI, loop: EventLoop) -> Failure | None:
+    """Send what a handler's (async) generator yields, as it does so: what went wrong, if something did.
+
+    The stream is not ended yet: an error would belong to its end.
+
+    Raises NotAccepted when Lambda hangs up.
+    """
     lost: Exception | None = None
 
     def send(item: Any) -> None:
-        """Send an item of a stream. The first one may be a prelude; eight NULs part it from the body."""
+        """Send an item. The first one may be a prelude; eight NULs part it from the body."""
         nonlocal lost
         try:
             if api.streaming:
@@ -1418,17 +1422,10 @@ def invoke(
             raise
 
     try:
-        log.begin(invocation)
-        event = decode_event(invocation)
-        result = handler(event, LambdaContext(invocation, log))
-        if hasattr(type(result), "__await__"):
-            result = loop.run(result)
-        if isinstance(result, AsyncGeneratorType):
-            loop.pump(result, send)
-        elif isinstance(result, GeneratorType):
-            pump(result, send)
+        if isinstance(items, AsyncGeneratorType):
+            loop.pump(items, send)
         else:
-            return encode_result(result)
+            pump(items, send)
         if not api.streaming:
             send(b"")
         return None
@@ -1564,7 +1561,7 @@ class Shutdown:
 
     def __init__(self) -> None:
         self.requested = False
-        self._process = getpid()
+        self._begot = False  # whether this is a child that user code has forked
         self._masks: list[Any] = []
         set_signal(SIGTERM, self._on_signal)
         os.register_at_fork(before=self._fork, after_in_parent=self._forked, after_in_child=self._begotten)
@@ -1577,6 +1574,7 @@ class Shutdown:
         pthread_sigmask(SIG_SETMASK, self._masks.pop())
 
     def _begotten(self) -> None:
+        self.requested = self._begot = True
         if self.installed():
             set_signal(SIGTERM, SIG_DFL)
         self._forked()
@@ -1594,9 +1592,7 @@ class Shutdown:
         """Raises SystemExit if we were told to end, or are a child that user code has forked and let return."""
         keep_room()
         if self.requested:
-            raise SystemExit(0)
-        if getpid() != self._process:
-            if isinstance(answer, Failure):
+            if self._begot and isinstance(answer, Failure):
                 raise answer.exit or SystemExit(f"{answer.type}: {answer.message}")
             raise SystemExit(0)
 
@@ -1827,6 +1823,9 @@ def run(name: str) -> int:
         )
         return 1
     keep_standard_descriptors()
+    # glibc goes by the largest piece of memory that it has seen freed: twice that much it keeps, instead of fetching it
+    # from the system for each large event anew. That is up to a third of the CPU time of such events.
+    bytes(16 << 20)
     path = set_up_path()
     log = Log()
     sys.meta_path.insert(0, EarlyImports(log, path))
@@ -1951,7 +1950,8 @@ def end(status: int) -> NoReturn:
         run_exit_functions()  # and not an ordinary exit, which would first join all threads
     except BaseException:
         pass
-    flush(*(getattr(sys, name, None) for name in ("stdout", "stderr", "__stdout__")))
+    for name in ("stdout", "stderr", "__stdout__"):
+        flush(getattr(sys, name, None))
     exit_now(status)
 
 
