@@ -23,12 +23,17 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__" and not sys.flags.isolated and not getattr(sys.flags, "safe_path", False):
+    # Our own folder may be the function's: its json.py is not the one meant below, and runtime is a name of theirs.
+    del sys.path[0]
+
 import io
 import marshal
 import os
 import signal
 import socket
-import sys
 from _contextvars import ContextVar, copy_context  # contextvars is nothing more, and 0.2 ms of a cold start
 from atexit import _run_exitfuncs as run_exit_functions
 from functools import lru_cache, partial
@@ -1100,6 +1105,7 @@ def working_directory() -> str:
 # A frame's type says what is in it. Without a level it is just text; each level is 4 more.
 TEXT_FRAME = 0xA55A0003
 JSON_FRAME = 0xA55A0002
+NO_BREAK_SPACE = "\xa0"
 WARNING, ERROR = 30, 40  # as in the logging module, which may never be imported
 
 
@@ -1200,7 +1206,7 @@ class Log:
         lines.append("Traceback (most recent call last):")
         for line in "".join(failure.stack).splitlines():
             text = line.lstrip(" ")
-            lines.append("\N{NO-BREAK SPACE}" * (len(line) - len(text)) + text)
+            lines.append(NO_BREAK_SPACE * (len(line) - len(text)) + text)
         text = "\n".join(lines) if self.framed else "\r".join(lines) + "\n"
         self.write(text, frame_type(TEXT_FRAME, ERROR))
 
@@ -1915,8 +1921,6 @@ def set_up_path() -> list[str]:
 
     https://docs.aws.amazon.com/lambda/latest/dg/python-package.html#python-package-searchpath
     """
-    if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
-        del sys.path[0]  # our own folder: a module named runtime is the user's
     own = sys.path[:]
     layers = [f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages", "/opt/python"]
     layers = [folder for folder in layers if os.path.isdir(folder)]

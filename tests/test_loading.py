@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -413,7 +414,7 @@ class Collisions(RuntimeTestCase):
         """Whatever the runtime needs of the standard library it has, or gets from there.
 
         A file for every module of it, each of which leaves its name when it is imported; the handler does what makes
-        the runtime work.
+        the runtime work. In a function's zip the runtime lies beside them.
         """
         known = getattr(sys, "stdlib_module_names", None) or STANDARD_NAMES
         for name in (name for name in known if name[0] != "_" and name not in sys.builtin_module_names):
@@ -430,10 +431,12 @@ class Collisions(RuntimeTestCase):
                     raise ValueError("as wanted")
                 return [Decimal("1.10"), IMPORTED] if event == "list" else {b"key": context.w3c()}
         """)
+        shutil.copy(RUNTIME, self.root)
         events = [event(b'"fail"'), event(b"{"), event(b'"list"'), event()]
-        for mode in ("Text", "JSON"):
-            with self.subTest(mode):
-                served = self.serve(*events, env={"AWS_LAMBDA_LOG_FORMAT": mode})
+        for mode, script in itertools.product(("Text", "JSON"), (RUNTIME, Path(self.root, RUNTIME.name))):
+            with self.subTest(mode, script=script):
+                argv = [sys.executable, str(script), "app.handler"]
+                served = self.serve(*events, argv=argv, env={"AWS_LAMBDA_LOG_FORMAT": mode})
                 self.assertEqual([one.endpoint for one in served.answers], ["error", "error"] + ["response"] * 2)
                 self.assertIn(b'"as wanted", "errorType": "ValueError"', served.answers[0].body)
                 self.assertIn(b'"Runtime.UnmarshalError"', served.answers[1].body)
