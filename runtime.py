@@ -163,7 +163,7 @@ class Socket(socket.socket):
     """A socket that stays one, whatever user code makes of the class."""
 
     __init__: Any = socket.socket.__init__
-    close, detach = socket.socket.close, socket.socket.detach
+    close = socket.socket.close
 
 
 class Response:

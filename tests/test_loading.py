@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 import unittest
 from collections.abc import Mapping
 from pathlib import Path
@@ -383,6 +384,48 @@ class SearchPath(RuntimeTestCase):
             with self.subTest(options=options, rest=rest[0], env=env):
                 found, _ = self.paths(env, [sys.executable, *options, *rest], self.home)
                 self.assertEqual(found, [self.root, *self.own(*options)])
+
+    def test_the_standard_librarys_http_client(self) -> None:
+        """The runtime's own is one without email and ssl; should that no longer work, it is the ordinary one."""
+        self.app("""
+            import sys, __main__
+            loaded = [name for name in ("http.client", "email", "ssl") if name in sys.modules]
+            ordinary = sys.modules.get("http.client") is __main__.http_client
+            import http.client, email, ssl, urllib.parse, http
+            message, url = email.message_from_string("a: b"), http.client.urlsplit("x:y")
+            usable = [http.HTTPStatus(200).name, message["a"], url.scheme]
+            def handler(event, context):
+                return [loaded, ordinary, usable]
+        """)
+        start = """
+            import importlib.machinery, runpy, sys
+            class Changed(importlib.machinery.PathFinder):
+                attempts = 0
+                def find_spec(self, name, path=None, target=None):
+                    spec = super().find_spec(name, path, target)
+                    if name == "http.client":
+                        Changed.attempts += 1
+                        if Changed.attempts == 1: spec.loader.exec_module = CHANGE
+                    return spec
+            def fail(module): raise AttributeError("not what it was")
+            def use_more(module): import email; email.policy
+            sys.meta_path.insert(0, Changed())
+            sys.argv[0] = sys.argv.pop(1)
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        """
+        usable = ["OK", "b", "x"]
+        rows = [("spec.loader.exec_module", [[], False, usable])]
+        rows += [(change, [["http.client", "email", "ssl"], True, usable]) for change in ("fail", "use_more")]
+        for change, expected in rows:
+            with self.subTest(change):
+                argv = [
+                    sys.executable,
+                    "-c",
+                    textwrap.dedent(start.replace("CHANGE", change)),
+                    str(RUNTIME),
+                    "app.handler",
+                ]
+                self.assertEqual(self.results(self.serve(event(), argv=argv)), [expected])
 
 
 class Collisions(RuntimeTestCase):
