@@ -39,7 +39,7 @@ from atexit import _run_exitfuncs as run_exit_functions
 from functools import lru_cache, partial
 from json import JSONDecoder, JSONEncoder
 from os import _exit as exit_now
-from os import environ, fstat, getcwd, getpid, kill, urandom
+from os import environ, fstat, getcwd, kill, urandom
 from os import open as open_file
 from os import write as write_file
 from select import POLLIN, POLLOUT, poll
@@ -287,11 +287,9 @@ class Connection(http_client.HTTPConnection):
     def __init__(self, host: str) -> None:
         super().__init__(host)
         self.where = host
-        self._process = 0
 
     def connect(self) -> None:
         """Open the connection; a refused one is tried again for a while. Raises Unreachable."""
-        self._process = self._process or getpid()
         for attempt in range(CONNECT_TRIES):
             try:
                 self.sock = self._open()
@@ -361,13 +359,6 @@ class Connection(http_client.HTTPConnection):
             self.connect()
         self._response.status, self._response.body = 0, None
 
-    def push(self, *pieces: BytesLike) -> None:
-        """Send a part of what user code makes bit by bit. Raises OSError or NoAnswer, as `listen` and `transmit`."""
-        if self._process != getpid():
-            raise SystemExit(0)  # in a child that user code has forked: this conversation is its parent's
-        self.listen()  # a stale connection shows now, or when an item is gone
-        self.transmit(*pieces)
-
     def transmit(self, *pieces: BytesLike) -> None:
         """Send it all. Raises OSError when the connection is gone, or the API answers before it has read it all."""
         left = [*pieces]
@@ -393,7 +384,7 @@ class Connection(http_client.HTTPConnection):
             ready = self._poll.poll(timeout)
             if not ready and timeout:
                 raise BrokenPipeError("Lambda has answered, and does not read on")
-            if all(event == POLLOUT for _, event in ready):
+            if not ready or ready[0][1] == POLLOUT:
                 return
             if response.status:  # behind the answer there is nothing but the end
                 raise BrokenPipeError("Lambda hung up")
@@ -488,7 +479,8 @@ class RuntimeAPI:
         for again in (False, True):
             connection.prepare()
             try:
-                connection.push(*pieces)
+                connection.listen()  # a stale connection shows now, or when an item is gone
+                connection.transmit(*pieces)
                 return
             except Exception as error:
                 connection.close()
@@ -508,15 +500,17 @@ class RuntimeAPI:
 
             body = b2a_base64(failure.body(), newline=False).decode()
             trailers = f"{ERROR_TYPE_HEADER}: {failure.recorded_type}\r\n{ERROR_BODY_HEADER}: {body}\r\n"
-        self._stream_on(f"0\r\n{trailers}\r\n".encode())
+        self._stream_on(f"0\r\n{trailers}\r\n".encode(), last=True)
         self._conclude()
 
-    def _stream_on(self, *pieces: BytesLike) -> None:
+    def _stream_on(self, *pieces: BytesLike, last: bool = False) -> None:
         connection = self._connection
         try:
             if connection.sock is None:
                 raise BrokenPipeError("Lambda hung up")
-            connection.push(*pieces)
+            connection.transmit(*pieces)
+            if not last:
+                connection.listen()  # now that the item is on its way
         except (OSError, NoAnswer) as error:
             if connection.sock and isinstance(error, OSError):
                 self._conclude(repr(error))
@@ -1365,7 +1359,7 @@ def serve(
         invocation = persist(api.next) if patient else api.next()
         answer = None
         try:
-            answer = invoke(handler, invocation, api, log, loop)
+            answer = invoke(handler, invocation, api, log, shutdown, loop)
             log.flush()
             shutdown.check(answer)
             if isinstance(answer, Failure):
@@ -1384,7 +1378,7 @@ def serve(
 
 
 def invoke(
-    handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, loop: EventLoop
+    handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, shutdown: Shutdown, loop: EventLoop
 ) -> Result | Failure | None:
     """Call the handler: its result, None if that has been streamed already, or whatever went wrong.
 
@@ -1401,10 +1395,10 @@ def invoke(
     except BaseException as error:
         keep_room()
         return Failure(error, invocation.request_id)
-    return stream(result, invocation, api, loop)
+    return stream(result, invocation, api, shutdown, loop)
 
 
-def stream(items: Any, invocation: Invocation, api: RuntimeAPI, loop: EventLoop) -> Failure | None:
+def stream(items: Any, invocation: Invocation, api: RuntimeAPI, shutdown: Shutdown, loop: EventLoop) -> Failure | None:
     """Send what a handler's (async) generator yields, as it does so: what went wrong, if something did.
 
     The stream is not ended yet: an error would belong to its end.
@@ -1416,6 +1410,7 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, loop: EventLoop)
     def send(item: Any) -> None:
         """Send an item. The first one may be a prelude; eight NULs part it from the body."""
         nonlocal lost
+        shutdown.check()
         try:
             if api.streaming:
                 api.send(encode_item(item))
