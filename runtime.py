@@ -84,6 +84,12 @@ INVOCATION_ID = "lambda-runtime-invocation-id"
 CONTENT_TYPE = "content-type"
 EXTENSION_ID = "lambda-extension-identifier"  # of a registration
 
+# As Lambda spells them, and others need not.
+AS_SPELT = {
+    name.title(): name
+    for name in (REQUEST_ID, DEADLINE_MS, FUNCTION_ARN, TRACE_ID, CONTENT_TYPE, "content-length", "date")
+}
+
 # Request headers of an answer.
 ERROR_TYPE_HEADER = "Lambda-Runtime-Function-Error-Type"
 XRAY_CAUSE_HEADER = "Lambda-Runtime-Function-XRay-Error-Cause"
@@ -201,12 +207,14 @@ class Response:
         fields: dict[str, str] = {}
         name = ""
         for line in lines[1:]:
-            if line[0] in " \t":  # folded: the line before goes on
-                fields[name] = f"{fields.get(name, '')} {line.strip()}".strip()
+            spelt, _, value = line.partition(":")
+            if spelt in AS_SPELT:
+                name = AS_SPELT[spelt]
+            elif line[0] in " \t":  # folded: the line before goes on
+                value = f"{fields.get(name, '')} {line.strip()}"
             else:
-                name, _, value = line.partition(":")
-                name = name.strip().lower()
-                fields[name] = value.strip()
+                name = spelt.strip().lower()
+            fields[name] = value.strip()
         self.status, self.fields = status, fields
 
         connection = fields.get("connection", "")
@@ -1377,6 +1385,9 @@ def serve(
     raise SystemExit(0)
 
 
+PLAIN_TYPES = {dict, list, str, bytes, int, float, bool, type(None)}
+
+
 def invoke(
     handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, shutdown: Shutdown, loop: EventLoop
 ) -> Result | Failure | None:
@@ -1388,6 +1399,8 @@ def invoke(
         log.begin(invocation)
         event = decode_event(invocation)
         result = handler(event, LambdaContext(invocation, log))
+        if type(result) in PLAIN_TYPES:  # nothing to await, nothing to stream
+            return encode_result(result)
         if hasattr(type(result), "__await__"):
             result = loop.run(result)
         if not isinstance(result, (GeneratorType, AsyncGeneratorType)):
