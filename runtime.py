@@ -37,6 +37,7 @@ import socket
 from _contextvars import ContextVar, copy_context  # contextvars is nothing more, and 0.2 ms of a cold start
 from atexit import _run_exitfuncs as run_exit_functions
 from functools import lru_cache, partial
+from gc import collect as collect_garbage
 from json import JSONDecoder, JSONEncoder
 from os import _exit as exit_now
 from os import environ, fstat, getcwd, kill, urandom
@@ -305,6 +306,7 @@ class Connection(http_client.HTTPConnection):
             except OSError as error:
                 if attempt == CONNECT_TRIES - 1:
                     raise Unreachable(f"cannot reach the Runtime API at {self.where}: {error}") from None
+                collect_garbage()  # it may hold all the descriptors that there are
                 sleep(0.1 * 2**attempt)
         self._response = Response(self.sock.fileno())
         self._poll = poll()
@@ -334,6 +336,9 @@ class Connection(http_client.HTTPConnection):
             super().close()
         except OSError:  # user code has closed the descriptor
             self.sock = None
+
+    def __del__(self) -> None:
+        self.close()  # or Python's development mode would warn of it
 
     def exchange(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bool]:
         """Send a request and read the answer: a response, and whether that took two attempts. Raises NoAnswer.
@@ -1086,7 +1091,9 @@ def user_stack(raised_at: TracebackType | None) -> tuple[list[Frame], list[str]]
 
         for frame in traceback.extract_tb(raised_at):
             name = frame.filename
-            if name != own and not name.startswith("<frozen importlib") and (frames or "/asyncio/" not in name):
+            if name == own or name.startswith("<frozen importlib"):
+                continue
+            if frames or not ("/asyncio/" in name or name.endswith("/_contextvars.py")):  # PyPy's is in Python
                 frames.append((name, frame.lineno or 0, frame.name, frame.line or ""))
         return frames, traceback.format_list(frames)
     except Exception:  # a cleared sys.path, a source file that goes away meanwhile: the error itself matters more
@@ -1138,6 +1145,8 @@ class Log:
             out.buffer.raw.name = sys.stdout.name  # type: ignore[attr-defined]
             sys.stdout = out
         self._stdout = sys.stdout
+        if hasattr(sys.stderr, "reconfigure"):
+            sys.stderr.reconfigure(line_buffering=True)  # which it is already, but for PyPy
 
     def connect(self, path: str) -> None:
         """Have standard output and error go to a Unix socket, as Lambda wants it of several workers."""
@@ -1159,10 +1168,13 @@ class Log:
             return
         self._invocation = invocation
         trace_id = invocation.headers.get(TRACE_ID)
-        if trace_id and "\0" not in trace_id:
-            environ["_X_AMZN_TRACE_ID"] = trace_id  # where the X-Ray SDK looks for it
-        else:
-            environ.pop("_X_AMZN_TRACE_ID", None)
+        try:
+            if trace_id:
+                environ["_X_AMZN_TRACE_ID"] = trace_id  # where the X-Ray SDK looks for it
+                return
+        except ValueError:  # what no environment can hold: a NUL, or letters that this system's encoding has not
+            pass
+        environ.pop("_X_AMZN_TRACE_ID", None)
 
     @property
     def invocation(self) -> Invocation:
@@ -1590,7 +1602,10 @@ class Shutdown:
     def _begotten(self) -> None:
         self.requested = self._begot = True
         if self.installed():
-            set_signal(SIGTERM, SIG_DFL)
+            try:
+                set_signal(SIGTERM, SIG_DFL)
+            except ValueError:  # PyPy takes what another thread has forked for no main thread
+                pass
         self._forked()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -1617,7 +1632,7 @@ class Shutdown:
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-python-runtime.html
 
 EACH, TOGETHER, GAVE_UP = b"1", b"N", b"!"  # what a worker tells: how many invocations it serves; the API is gone
-WATCHED = (SIGTERM, signal.SIGCHLD)
+WATCHED = (SIGTERM, signal.SIGCHLD, signal.SIGALRM)
 
 
 class Worker:
@@ -1672,8 +1687,8 @@ def supervise(count: int, work: Callable[[Worker], int], log: Log) -> int:
                 workers[worker.pid] = worker
                 started += 1
             patience = 3600.0 if ready and len(workers) == wanted else 0.01
-            got = signal.sigtimedwait(WATCHED, patience)
-            if got and got.si_signo == SIGTERM:
+            signal.setitimer(signal.ITIMER_REAL, patience)  # as PyPy and macOS have no sigtimedwait
+            if signal.sigwait(WATCHED) == SIGTERM:
                 return 0
             if not ready:
                 for worker in workers.values():

@@ -422,6 +422,7 @@ class Sandbox:
         self.peak_kib = 0
         self._memory, self._requests, self._log = memory, requests, log
         self._log_lock = threading.Lock()
+        self._join_lock = threading.Lock()
         self._poll: Connection | None = None  # the one that gets the event
         self._connections: set[Connection] = set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -489,8 +490,9 @@ class Sandbox:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # close() alone would not wake accept()
         self._listener.close()
-        for thread in self._threads:
-            thread.join()
+        with self._join_lock:  # two that wait for the same thread are one too many for PyPy
+            for thread in self._threads:
+                thread.join()
         for connection in list(self._connections):
             connection.cut()
 
@@ -515,7 +517,8 @@ class Sandbox:
         while self.exit_status is None:  # and not until the pipe ends: somebody may have inherited it
             if poll.poll(100) and not self.drain():
                 break
-        self._threads[0].join()
+        with self.changed:
+            self.changed.wait_for(lambda: self.exit_status is not None)
         self.drain()
         with self._log_lock:
             self._output.close()

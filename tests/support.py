@@ -29,6 +29,7 @@ from scripted_api import Answer, Finished, Request, ScriptedApi, event, frames, 
 
 PROJECT = Path(__file__).resolve().parent.parent
 RUNTIME = PROJECT / "runtime.py"
+PYPY = sys.implementation.name == "pypy"  # where some things that tests ask for are not to be had
 BOOTSTRAP = PROJECT / "bootstrap"
 
 # Tests import the module from here. Its .pyc is not written: that would be what `bootstrap` starts from then on.
@@ -103,6 +104,7 @@ class RuntimeTestCase(unittest.TestCase):
             "PATH": "/usr/bin:/bin",
             "LAMBDA_TASK_ROOT": self.root,
             "PYTHONDONTWRITEBYTECODE": "1",
+            "LANG": "C.UTF-8" if PYPY else None,  # it takes file names for ASCII otherwise
             **(extra or {}),
         }
         return {name: value for name, value in given.items() if value is not None}

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from signal import SIGTERM
 
 from scripted_api import answer, event
-from support import BOOTSTRAP, RUNTIME, RuntimeTestCase, Served
+from support import BOOTSTRAP, PYPY, RUNTIME, RuntimeTestCase, Served
 
 # Tells how it was started, as its result.
 WITNESS = """
@@ -227,6 +227,7 @@ class Bootstrap(BootstrapTestCase):
                 assert isinstance(environ, dict)
                 self.assertEqual(environ["WRAPPED"], "2", "it gets the interpreter and the script")
 
+    @unittest.skipIf(PYPY, "it has no -X importtime")
     def test_wrapper_after_the_guide(self) -> None:
         """AWS's example puts options before the last of its arguments, which has to be the script."""
         guide = r"""

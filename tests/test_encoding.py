@@ -313,7 +313,7 @@ class Results(unittest.TestCase):
             ([object()], "Object of type object is not JSON serializable"),
             ({"a": bytearray(b"x")}, "Object of type bytearray is not JSON serializable"),
             (["x", memoryview(b"x")], "Object of type memoryview is not JSON serializable"),
-            (iter([]), "Object of type list_iterator is not JSON serializable"),
+            (iter([]), f"Object of type {type(iter([])).__name__} is not JSON serializable"),
             (1j, "Object of type complex is not JSON serializable"),
             ({(1, 2): 3}, no_key),
             ({Decimal(1): 3}, no_key),

@@ -45,7 +45,7 @@ from scripted_api import (
     http,
     run,
 )
-from support import RUNTIME, RuntimeTestCase, Served
+from support import PYPY, RUNTIME, RuntimeTestCase, Served
 
 # What the handler of all rows does with an event; any other string is code, for the rows of the other table.
 APP = """
@@ -1242,13 +1242,22 @@ class HostileApi(HostileTestCase):
         return ""
 
 
+NOT_ON_PYPY = {
+    "memory is used up",  # it is used up for good
+    "the lowest recursion limit",  # 1
+    "the garbage collector is busy",  # has no threshold
+    "a traceback that hides",  # and is not raised then
+    "attributes that all fail",
+}
+
+
 class HostileHandlers(HostileTestCase):
     """The second table."""
 
     AFTERWARDS = ("fail", "big", "stream", "end")
 
     def test_what_a_handler_does(self) -> None:
-        self.in_parallel(self.run_deed, list(HANDLERS))
+        self.in_parallel(self.run_deed, [name for name in HANDLERS if not (PYPY and name in NOT_ON_PYPY)])
 
     def run_deed(self, name: str) -> None:
         deed = HANDLERS[name]
@@ -1289,6 +1298,7 @@ class HostileHandlers(HostileTestCase):
                 self.assertEqual(os.path.getsize(path), 0, f"something of ours is in a file of the user's: {context}")
         deed.check(served)
 
+    @unittest.skipIf(PYPY, "it waits for its garbage collector")
     def test_refused_results_leave_nothing_behind(self) -> None:
         """Not even until the garbage collector runs: a handler that makes few objects may never bring it to."""
         self.app(
@@ -1309,9 +1319,10 @@ class HostileHandlers(HostileTestCase):
         self.assertLess(after - before, 30_000_000, "fifteen results of 8 MB were refused")
 
     def test_what_a_handler_returns_and_raises(self) -> None:
-        bad = self.run_objects(list(OBJECTS))
+        names = [name for name in OBJECTS if not (PYPY and name in NOT_ON_PYPY)]
+        bad = self.run_objects(names)
         if bad:
-            self.in_parallel(lambda name: self.assertEqual(self.run_objects([name]), ""), list(OBJECTS))
+            self.in_parallel(lambda name: self.assertEqual(self.run_objects([name]), ""), names)
             self.fail(bad)
 
     def run_objects(self, names: list[str]) -> str:

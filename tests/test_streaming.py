@@ -90,12 +90,13 @@ class TheWire(StreamTestCase):
 
     def test_each_item_arrives_before_the_next_is_asked_for(self) -> None:
         """The handler goes on only when the other side has the item: were it kept, neither would ever move."""
-        blocking, waiting = "open(fifo).read()", "await loop().run_in_executor(None, lambda: open(fifo).read())"
+        blocking, waiting = "Path(fifo).read_text()", "await loop().run_in_executor(None, Path(fifo).read_text)"
         for kind, wait in (("def", blocking), ("async def", waiting)):
             with self.subTest(kind):
                 self.app(
                     f"""
                     import asyncio
+                    from pathlib import Path
                     loop = asyncio.get_running_loop
                     {kind} handler(fifo, context):
                         yield {{}}
