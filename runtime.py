@@ -36,6 +36,8 @@ import signal
 import socket
 from _contextvars import ContextVar, copy_context  # contextvars is nothing more, and 0.2 ms of a cold start
 from atexit import _run_exitfuncs as run_exit_functions
+from fcntl import F_DUPFD
+from fcntl import fcntl as duplicate
 from functools import lru_cache, partial
 from gc import collect as collect_garbage
 from json import JSONDecoder, JSONEncoder
@@ -602,28 +604,26 @@ class RuntimeAPI:
 
 
 def out_of_reach(fd: int) -> int:
-    """The same file under a number that user code which closes descriptors, or opens many, does not get to."""
-    try:
-        for number in range(900, 1000):
-            if not is_open(number):
-                return os.dup2(fd, number, inheritable=False)
-    except OSError:  # so many are not to be had, or it is none itself
-        pass
-    return os.dup(fd) if is_open(fd) else fd
+    """The same file under a number that user code which closes descriptors, or opens many, does not get to.
 
-
-def is_open(fd: int) -> bool:
-    try:
-        fstat(fd)
-    except OSError:
-        return False
-    return True
+    The kernel picks it, as several threads may want one at the same time.
+    """
+    for lowest in (900, 3):
+        try:
+            number = duplicate(fd, F_DUPFD, lowest)
+            os.set_inheritable(number, False)  # PyPy has no F_DUPFD_CLOEXEC, which would do both
+            return number
+        except OSError:  # so many are not to be had, or it is none itself
+            pass
+    return fd
 
 
 def keep_standard_descriptors() -> None:
     """See to it that 0, 1 and 2 are something: were one closed, what is printed would go to the next file opened."""
     for fd in (0, 1, 2):
-        if not is_open(fd):
+        try:
+            fstat(fd)
+        except OSError:
             open_file(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 

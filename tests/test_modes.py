@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from scripted_api import CLOSE, READ, Answer, Child, Connection, Request, ScriptedApi, answer, event, http
-from support import RUNTIME, RuntimeTestCase, Served
+from support import RUNTIME, RuntimeTestCase, Served, runtime
 
 
 class Lambda:
@@ -465,6 +465,20 @@ async def handler(event, context):
                 {f"id-{n}": [f"id-{n}", f"tenant-{n}", f"Root={n}"] for n in range(5)},
             )
             function.ready(5)
+
+    def test_connections_opened_at_the_same_time(self) -> None:
+        """Each one gets a descriptor of its own: with two on the same number both would speak on one connection."""
+        with ScriptedApi() as api:
+            for _ in range(60):
+                opened = [runtime.Connection(api.address) for _ in range(16)]
+                threads = [threading.Thread(target=connection.connect) for connection in opened]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                self.assertEqual(len({connection.sock.fileno() for connection in opened}), 16)
+                for connection in opened:
+                    connection.close()
 
     def test_records_that_interleave(self) -> None:
         """Each has the request id and tenant of its own invocation, also in what that awaits or starts."""
