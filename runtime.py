@@ -1642,8 +1642,9 @@ class Worker:
         self.number = number
         self.started = monotonic()
         self.told = b""
-        self._pipe, self._tell = os.pipe()
-        os.set_blocking(self._pipe, False)  # a child of the worker's may keep the other end open for ever
+        pipe, self._tell = os.pipe()
+        os.set_blocking(pipe, False)  # a child of the worker's may keep the other end open for ever
+        self.pipe = io.FileIO(pipe)
         self.pid = os.fork()
         if not self.pid:
             end(status_of(lambda: self._live(work)))
@@ -1662,10 +1663,7 @@ class Worker:
 
     def listen(self) -> bytes:
         """All that it has told so far."""
-        try:
-            self.told += os.read(self._pipe, 9)
-        except BlockingIOError:
-            pass
+        self.told += self.pipe.read(9) or b""  # None: nothing new
         return self.told
 
 
@@ -1700,6 +1698,7 @@ def supervise(count: int, work: Callable[[Worker], int], log: Log) -> int:
                     continue
                 del workers[pid]
                 failed = 0 if worker.listen() else failed + 1
+                worker.pipe.close()
                 if GAVE_UP in worker.told or (failed >= count and not workers):
                     return 1
                 if ready:

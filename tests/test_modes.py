@@ -224,6 +224,17 @@ def handler(event, context):
             self.assertNotEqual(answers["id-a"].body, answers["id-b"].body)
             self.assertIn("status 5", function.log)
 
+    def test_a_replaced_worker_leaves_nothing_open(self) -> None:
+        """One descriptor for each would be the end of the parent after a thousand of them."""
+        with self.running("import os\ndef handler(event, context): os._exit(3)", 1) as function:
+            open_files: list[int] = []
+            for number in (1, 2, 3):
+                function.ready(1)
+                function.send(an_event(number))
+                function.wait(lambda: function.log.count("is replaced") > len(open_files) and function.polls)
+                open_files.append(len(os.listdir(f"/proc/{function.child.process.pid}/fd")))
+            self.assertEqual(open_files, open_files[:1] * 3)
+
     def test_no_worker_gets_through_its_init(self) -> None:
         """At most one report a worker, and a status that says so."""
         refused = answer(403, b'{"errorType": "Other"}')  # another worker was first
