@@ -1259,7 +1259,7 @@ class EarlyImports:
     of such a name beside the handler is what nobody gets. The same holds here, for what the runtime imports late.
     """
 
-    NAMES = ("logging", "traceback", "tokenize", "decimal", "asyncio", "warnings", "threading")
+    NAMES = ("logging", "traceback", "tokenize", "decimal", "asyncio", "warnings", "threading", "binascii")
 
     def __init__(self, log: Log, path: list[str]) -> None:
         self._log = log

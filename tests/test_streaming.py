@@ -258,6 +258,13 @@ class Errors(StreamTestCase):
                 self.assertEqual(request.headers[ERROR_TYPE.lower()], self.TYPES[name])
         self.assertEqual(done.stdout.count("closed"), len(rows))
 
+    def test_a_users_binascii(self) -> None:
+        """The file of that name beside the handler is not what the trailers are encoded with."""
+        self.write("binascii.py", "")
+        self.app("def handler(event, context):\n    yield 'x'\n    raise ValueError")
+        (request,) = self.serve(event()).answers
+        self.assertEqual(dict(request.trailers)[ERROR_TYPE], "Function.ValueError")
+
     def test_after_the_first_item_it_is_in_the_trailers_and_the_log(self) -> None:
         types: dict[str, str] = {**self.TYPES, "dict": "Runtime.MarshalError"}
         rows = [(kind, True, name) for name in types for kind in ("sync", "async")]
