@@ -35,6 +35,7 @@ import os
 import signal
 import socket
 from _contextvars import ContextVar, copy_context  # contextvars is nothing more, and 0.2 ms of a cold start
+from _socket import socket as Socket  # noqa: N812 # which user code cannot patch, unlike the class made of it in socket
 from atexit import _run_exitfuncs as run_exit_functions
 from fcntl import F_DUPFD
 from fcntl import fcntl as duplicate
@@ -168,13 +169,6 @@ class NoAnswer(Exception):
         self.garbled = garbled
 
 
-class Socket(socket.socket):
-    """A socket that stays one, whatever user code makes of the class."""
-
-    __init__: Any = socket.socket.__init__
-    close = socket.socket.close
-
-
 class Response:
     """The answers on a connection, one after another. Their heads are parsed by hand: http.client would use email.
 
@@ -295,6 +289,8 @@ def natural(digits: str, base: int) -> int:
 class Connection(http_client.HTTPConnection):
     """The connection to the API: opened with patience, and opened anew when it turns out to be gone."""
 
+    sock: Any
+
     def __init__(self, host: str) -> None:
         super().__init__(host)
         self.where = host
@@ -324,13 +320,13 @@ class Connection(http_client.HTTPConnection):
                 sock.settimeout(None)
                 sock.connect(address)
                 sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-                with sock:
-                    moved: Socket = Socket(family, kind, protocol, out_of_reach(sock.fileno()))
+                moved = Socket(family, kind, protocol, out_of_reach(sock.fileno()))
                 moved.settimeout(None)  # `next` may block for hours, whatever socket.setdefaulttimeout() says
                 return moved
             except OSError as error:
-                sock.close()
                 failed = error
+            finally:
+                sock.close()
         raise failed
 
     def close(self) -> None:
@@ -1150,13 +1146,15 @@ class Log:
 
     def connect(self, path: str) -> None:
         """Have standard output and error go to a Unix socket, as Lambda wants it of several workers."""
+        provider = Socket(socket.AF_UNIX)
         try:
-            with Socket(socket.AF_UNIX) as provider:
-                provider.connect(path)
-                for fd in {1, 2} if self.framed else {1, 2, self._fd}:
-                    os.dup2(provider.fileno(), fd)
+            provider.connect(path)
+            for fd in {1, 2} if self.framed else {1, 2, self._fd}:
+                os.dup2(provider.fileno(), fd)
         except OSError as error:
             self.warning(f"There is no log at {path}: {error}")
+        finally:
+            provider.close()
 
     def share(self) -> None:
         """From now on there are several invocations in work at once."""

@@ -856,7 +856,7 @@ HANDLERS: dict[str, Deed] = {
     "socket's functions": Deed(
         "import socket\nfor name in ('socket', 'create_connection', 'getaddrinfo', 'SocketIO', 'SOCK_STREAM'): setattr(socket, name, None)"),
     "socket's classes": Deed(
-        "import socket\nfor name in ('close', 'makefile', 'detach', '__init__'): setattr(socket.socket, name, None)\n"
+        "import socket\nfor name in ('close', 'connect', 'fileno', 'send', 'sendmsg', 'settimeout', '__init__'): setattr(socket.socket, name, None)\n"
         "socket.SocketIO.readinto = socket.SocketIO.close = None"),
     "a proxy instead of sockets": Deed(
         """
