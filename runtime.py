@@ -473,16 +473,16 @@ class RuntimeAPI:
 
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-response
         """
-        headers = f"Content-Type: {result.content_type}\r\n{invocation.echo}"
-        self._post(f"/invocation/{invocation.path}/response", headers, result.body)
+        headers = f"Content-Type: {result.content_type}\r\n{echo(invocation)}"
+        self._post(answer_path(invocation, "response"), headers, result.body)
 
     def stream(self, invocation: Invocation, content_type: str, *chunks: BytesLike) -> None:
         """Begin a response that is sent as it is made, with its first chunks. Raises NotAccepted.
 
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
         """
-        path = f"/invocation/{invocation.path}/response"
-        headers = f"{STREAM_HEADERS}Content-Type: {content_type}\r\n{invocation.echo}"
+        path = answer_path(invocation, "response")
+        headers = f"{STREAM_HEADERS}Content-Type: {content_type}\r\n{echo(invocation)}"
         head = f"POST {self._base}{path}{self._common}{headers}\r\n"
         pieces = [encode_head(head), *(piece for chunk in chunks if chunk for piece in frame_chunk(chunk))]
         connection = self._connection
@@ -543,8 +543,8 @@ class RuntimeAPI:
         if self.streaming:
             self.end(failure)
         else:
-            headers = error_headers(failure) + invocation.echo
-            self._post(f"/invocation/{invocation.path}/error", headers, failure.body())
+            headers = error_headers(failure) + echo(invocation)
+            self._post(answer_path(invocation, "error"), headers, failure.body())
 
     def init_error(self, failure: Failure) -> None:
         """Say that there will be no handler; the runtime then ends. Raises NotAccepted.
@@ -628,6 +628,21 @@ def frame_chunk(data: BytesLike) -> tuple[BytesLike, ...]:
     return f"{len(data):x}\r\n".encode(), data, b"\r\n"
 
 
+def answer_path(invocation: Invocation, verb: str) -> str:
+    """Where an answer goes: the request id is one segment of that path, however odd it is."""
+    segment = invocation.request_id
+    if not segment.isascii() or not segment.replace("-", "0").isalnum():
+        raw = segment.encode("utf-8", "surrogateescape")
+        segment = "".join(chr(byte) if chr(byte) in UNRESERVED else f"%{byte:02X}" for byte in raw)
+    return f"/invocation/{segment}/{verb}"
+
+
+def echo(invocation: Invocation) -> str:
+    """The header that an answer has to repeat, if the invocation came with one."""
+    value = invocation.headers.get(INVOCATION_ID)
+    return f"{INVOCATION_ID_HEADER}: {value}\r\n" if value and "\r" not in value else ""
+
+
 def error_headers(failure: Failure) -> str:
     return (
         f"Content-Type: {JSON}\r\n"
@@ -676,20 +691,6 @@ class Invocation:
         self.headers = headers
         self.body = body
         self.request_id = headers[REQUEST_ID]
-
-    @property
-    def path(self) -> str:
-        """The request id as one segment of a path, however odd it is."""
-        if self.request_id.isascii() and self.request_id.replace("-", "0").isalnum():
-            return self.request_id
-        raw = self.request_id.encode("utf-8", "surrogateescape")
-        return "".join(chr(byte) if chr(byte) in UNRESERVED else f"%{byte:02X}" for byte in raw)
-
-    @property
-    def echo(self) -> str:
-        """The header that an answer has to repeat, if this invocation came with one."""
-        value = self.headers.get(INVOCATION_ID)
-        return f"{INVOCATION_ID_HEADER}: {value}\r\n" if value and "\r" not in value else ""
 
 
 class Fields:
