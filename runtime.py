@@ -1258,7 +1258,7 @@ class EarlyImports:
     of such a name beside the handler is what nobody gets. The same holds here, for what the runtime imports late.
     """
 
-    NAMES = ("logging", "traceback", "tokenize", "decimal", "asyncio", "warnings", "threading", "binascii")
+    NAMES = ("logging", "traceback", "tokenize", "decimal", "asyncio", "warnings", "threading", "queue", "binascii")
 
     def __init__(self, log: Log, path: list[str]) -> None:
         self._log = log
@@ -1780,32 +1780,18 @@ class SharedEventLoop(EventLoop):
     def pump(self, items: AsyncGenerator[Any, None], send: Callable[[Any], None]) -> None:
         """Sending may block: it is done here, in the invocation's own thread, while the generator waits."""
         import asyncio
-        from threading import Semaphore
+        from queue import SimpleQueue
 
-        handed: list[Any] = []
-        ready = Semaphore(0)
-
-        def hand(item: Any, sent: Any) -> None:
-            handed.append((item, sent))
-            ready.release()
+        handed: SimpleQueue[Any] = SimpleQueue()
 
         async def hand_over(item: Any) -> None:
             sent = self.loop.create_future()
-            hand(item, sent)
+            handed.put((item, sent))
             await sent
 
-        async def work() -> tuple[Any, BaseException | None]:
-            try:
-                return await outcome(pump_async(items, hand_over))
-            finally:
-                hand(None, None)
-
-        result = asyncio.run_coroutine_threadsafe(work(), self.loop)
-        while True:
-            ready.acquire()
-            item, sent = handed.pop(0)
-            if sent is None:
-                break
+        result = asyncio.run_coroutine_threadsafe(outcome(pump_async(items, hand_over)), self.loop)
+        result.add_done_callback(lambda _: handed.put(None))
+        for item, sent in iter(handed.get, None):
             try:
                 send(item)
                 self.loop.call_soon_threadsafe(sent.set_result, None)
