@@ -1586,26 +1586,31 @@ class Shutdown:
 
     def __init__(self) -> None:
         self.requested = False
-        self._begot = False  # whether this is a child that user code has forked
+        self._in_child = False  # one that user code has forked
         self._masks: list[Any] = []
         set_signal(SIGTERM, self._on_signal)
-        os.register_at_fork(before=self._fork, after_in_parent=self._forked, after_in_child=self._begotten)
+        os.register_at_fork(
+            before=self._before_fork,
+            after_in_parent=self._after_fork,
+            after_in_child=self._after_fork_in_child,
+        )
 
-    def _fork(self) -> None:
-        """What user code forks ends by SIGTERM as any process does, and no such signal gets lost meanwhile."""
+    def _before_fork(self) -> None:
+        """Hold SIGTERM back: one that comes before the child can end by it would be lost."""
         self._masks.append(pthread_sigmask(SIG_BLOCK, [SIGTERM]))
 
-    def _forked(self) -> None:
+    def _after_fork(self) -> None:
         pthread_sigmask(SIG_SETMASK, self._masks.pop())
 
-    def _begotten(self) -> None:
-        self.requested = self._begot = True
+    def _after_fork_in_child(self) -> None:
+        """It ends by SIGTERM as any process does, and serves no invocations."""
+        self.requested = self._in_child = True
         if self.installed():
             try:
                 set_signal(SIGTERM, SIG_DFL)
             except ValueError:  # PyPy takes what another thread has forked for no main thread
                 pass
-        self._forked()
+        self._after_fork()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self.requested:  # once: a second signal shall not cut short the clean-up that the first one caused
@@ -1620,7 +1625,7 @@ class Shutdown:
         """Raises SystemExit if we were told to end, or are a child that user code has forked and let return."""
         keep_room()
         if self.requested:
-            if self._begot and isinstance(answer, Failure):
+            if self._in_child and isinstance(answer, Failure):
                 raise answer.exit or SystemExit(f"{answer.type}: {answer.message}")
             raise SystemExit(0)
 
