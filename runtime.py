@@ -109,7 +109,7 @@ JSON = "application/json"
 BYTES = "application/octet-stream"
 HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"  # a stream with a prelude
 
-CONNECT_TRIES = 5  # with pauses of 0.1, 0.2, 0.4 and 0.8 seconds between them
+PAUSES = (0.1, 0.2, 0.4, 0.8)  # seconds between five attempts
 RECEIVE_SIZE = 1 << 16  # most events fit in
 SEND_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)  # SIGPIPE may be set to end us
 BLANK = (b"\r\n", b"\n")
@@ -297,15 +297,15 @@ class Connection(http_client.HTTPConnection):
 
     def connect(self) -> None:
         """Open the connection; a refused one is tried again for a while. Raises Unreachable."""
-        for attempt in range(CONNECT_TRIES):
+        for pause in (*PAUSES, None):
             try:
                 self.sock = self._open()
                 break
             except OSError as error:
-                if attempt == CONNECT_TRIES - 1:
+                if pause is None:
                     raise Unreachable(f"cannot reach the Runtime API at {self.where}: {error}") from None
                 collect_garbage()  # it may hold all the descriptors that there are
-                sleep(0.1 * 2**attempt)
+                sleep(pause)
         self._response = Response(self.sock.fileno())
         self._poll = poll()
 
@@ -1470,14 +1470,14 @@ def keep_room() -> None:
 
 
 def persist(call: Callable[[], Any]) -> Any:
-    """Call, and again after a while if that failed, some times."""
-    for delay in (0.1, 0.2, 0.4, 0.8):
+    """Call, and after a failure call again, five times in all."""
+    for pause in PAUSES:
         try:
             return call()
         except Unreachable:
             raise  # which was tried often enough
         except RuntimeAPIError:
-            sleep(delay)
+            sleep(pause)
     return call()
 
 
