@@ -1666,7 +1666,7 @@ class Worker:
         write_file(self._tell, what)
 
     def listen(self) -> bytes:
-        """All that it has told so far."""
+        """All that it has told so far; also in `told`."""
         self.told += self.pipe.read(9) or b""  # None: nothing new
         return self.told
 
@@ -1680,22 +1680,21 @@ def supervise(count: int, work: Callable[[Worker], int], log: Log) -> int:
     pthread_sigmask(SIG_BLOCK, WATCHED)  # they are waited for, below, and come at no other time
     workers: dict[int, Worker] = {}
     started = failed = 0
-    wanted = 1  # until that one tells what kind of handler it has
-    ready, pause, due = False, 0.1, 0.0
+    kind = b""  # of handler, as the first worker tells once it has imported it
+    pause, due = 0.1, 0.0
     try:
         while True:
+            wanted = count if kind == EACH else 1
             while len(workers) < wanted and monotonic() >= due:
                 worker = Worker(started, work)
                 workers[worker.pid] = worker
                 started += 1
-            patience = 3600.0 if ready and len(workers) == wanted else 0.01
+            patience = 3600.0 if kind and len(workers) == wanted else 0.01
             signal.setitimer(signal.ITIMER_REAL, patience)  # as PyPy and macOS have no sigtimedwait
             if signal.sigwait(WATCHED) == SIGTERM:
                 return 0
-            if not ready:
-                for worker in workers.values():
-                    ready = bool(worker.listen())
-                    wanted = count if worker.told == EACH else 1
+            if not kind:
+                kind = b"".join(worker.listen() for worker in workers.values())
             for worker in list(workers.values()):
                 pid, status = os.waitpid(worker.pid, os.WNOHANG)
                 if not pid:
@@ -1705,7 +1704,7 @@ def supervise(count: int, work: Callable[[Worker], int], log: Log) -> int:
                 worker.pipe.close()
                 if GAVE_UP in worker.told or (failed >= count and not workers):
                     return 1
-                if ready:
+                if kind:
                     pause = 0.1 if monotonic() - worker.started > 1 else min(2 * pause, 10.0)
                     due = monotonic() + pause
                     code = os.waitstatus_to_exitcode(status)
@@ -1740,14 +1739,14 @@ def serve_together(count: int, address: str, handler: Handler, log: Log, shutdow
     loop = SharedEventLoop()
     log.share()
 
-    def poll() -> None:
+    def serve_one_by_one() -> None:
         try:
             serve(RuntimeAPI(address), handler, log, shutdown, loop, patient=True)
         except BaseException as error:
             loop.end(error)
 
     for _ in range(count):
-        Thread(target=poll, daemon=True).start()
+        Thread(target=serve_one_by_one, daemon=True).start()
     loop.run_forever()
 
 
