@@ -88,7 +88,7 @@ INVOCATION_ID = "lambda-runtime-invocation-id"
 CONTENT_TYPE = "content-type"
 EXTENSION_ID = "lambda-extension-identifier"  # of a registration
 
-# As Lambda spells them, and others need not.
+# As Lambda spells them: a name found here needs no strip() and lower(), which any other one gets.
 AS_SPELT = {
     name.title(): name
     for name in (REQUEST_ID, DEADLINE_MS, FUNCTION_ARN, TRACE_ID, CONTENT_TYPE, "content-length", "date")
@@ -114,7 +114,7 @@ RECEIVE_SIZE = 1 << 16  # most events fit in
 SEND_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)  # SIGPIPE may be set to end us
 BLANK = (b"\r\n", b"\n")
 IN_CHUNKS, UNTIL_THE_END = -1, -2  # how long a body is, where nobody says
-UNRESERVED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+UNRESERVED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"  # no dots: .. is another path
 
 
 def load_http_client() -> Any:
@@ -173,8 +173,9 @@ class Response:
     """The answers on a connection, one after another. Their heads are parsed by hand: http.client would use email.
 
     `status` is 0 as long as none is known; `fields` holds the headers, names in lower case, values as UTF-8 (bytes
-    that are not: as surrogates); `body` is None until it has been read. All methods raise anything if what comes is
-    garbled, OSError if nothing comes.
+    that are not: as surrogates); `length` is that of the body, `body` None until it has been read; `will_close` says
+    that the connection ends with it, `more` that bytes are buffered which poll() cannot see. All methods raise OSError
+    if nothing comes, and anything else if what comes is garbled.
     """
 
     def __init__(self, fd: int) -> None:
@@ -339,10 +340,10 @@ class Connection(http_client.HTTPConnection):
         self.close()  # or Python's development mode would warn of it
 
     def exchange(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bool]:
-        """Send a request and read the answer: a response, and whether that took two attempts. Raises NoAnswer.
+        """Send a request and read the answer: a response, and whether it was sent more than once. Raises NoAnswer.
 
-        To a GET a garbled answer is as good as none; a POST that got one has arrived, and is not sent twice. Nor
-        does it count against a GET if the connection, left from before, was no longer there.
+        What gets no answer is sent once more; a GET also after a garbled answer, which tells of a POST that it has
+        arrived. A GET is sent a third time if the connection was an old one: that this had gone stale is no failure.
         """
         posted = head.startswith(b"POST")
         left = 1 if posted or self.sock is None else 2
@@ -575,7 +576,10 @@ class RuntimeAPI:
         return self._demand(encode_head(head), b'{"events": []}').fields.get(EXTENSION_ID, "")
 
     def extension_next(self, identifier: str) -> None:
-        """Say that the extension is ready. Without events to wait for this does not return."""
+        """Say that the extension is ready. It wants no events, so that this does not return.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html#extensions-api-next
+        """
         headers = f"Lambda-Extension-Identifier: {identifier}\r\n"
         self._demand(encode_head(f"GET {self._extension}/event/next{self._common}{headers}\r\n"))
 
@@ -1252,10 +1256,11 @@ def utc(seconds: int) -> str:
 
 
 class EarlyImports:
-    """Sets up `logging` when it is first imported, so that functions that never log do not pay for it.
+    """A finder, first on sys.meta_path, for what the runtime imports late: functions that need none of it do not pay.
 
-    A finder, first on sys.meta_path. AWS's client has imported some modules before any user code runs, so that a file
-    of such a name beside the handler is what nobody gets. The same holds here, for what the runtime imports late.
+    AWS's client has imported these modules before any user code runs, so that a file of such a name beside the handler
+    is what nobody gets. Here it is passed over when they, and what they import in turn, are looked for. `logging` is
+    set up as soon as it is there.
     """
 
     NAMES = ("logging", "traceback", "tokenize", "decimal", "asyncio", "warnings", "threading", "queue", "binascii")
@@ -1360,7 +1365,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
 
 
 # ─── 5. The loop ────────────────────────────────────────────────────────────────────────────────────────────
-# What happens in which order, and what becomes of errors: only this section and the last one decide what is fatal.
+# What happens in which order, and what becomes of errors: nothing above decides what is fatal.
 # https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html
 
 
@@ -1396,7 +1401,7 @@ def serve(
     raise SystemExit(0)
 
 
-PLAIN_TYPES = {dict, list, str, bytes, int, float, bool, type(None)}
+PLAIN_TYPES = {dict, list, str, bytes, int, float, bool, type(None)}  # hasattr() for __await__ takes five times as long
 
 
 def invoke(
@@ -1840,8 +1845,8 @@ def run(name: str) -> int:
         )
         return 1
     keep_standard_descriptors()
-    # glibc goes by the largest piece of memory that it has seen freed: twice that much it keeps, instead of fetching it
-    # from the system for each large event anew. That is up to a third of the CPU time of such events.
+    # Freed memory of up to twice the largest piece freed so far stays with glibc (mallopt(3), M_MMAP_THRESHOLD). After
+    # this piece large events reuse theirs; to get it from the system each time takes up to a third of their CPU time.
     bytes(16 << 20)
     path = set_up_path()
     log = Log()
