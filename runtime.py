@@ -453,7 +453,7 @@ class RuntimeAPI:
         self._base = f"{root}/{API_VERSION}/runtime"
         self._extension = f"{root}/{EXTENSION_API_VERSION}/extension"
         self._common = f" HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\n"
-        self._next = encode_head(f"GET {self._base}/invocation/next{self._common}\r\n")
+        self._next = self._head(f"GET {self._base}/invocation/next")
         self.streaming = ""  # the path of a response that has begun and not ended
 
     def next(self) -> Invocation:
@@ -484,8 +484,8 @@ class RuntimeAPI:
         """
         path = answer_path(invocation, "response")
         headers = f"{STREAM_HEADERS}Content-Type: {content_type}\r\n{echo(invocation)}"
-        head = f"POST {self._base}{path}{self._common}{headers}\r\n"
-        pieces = [encode_head(head), *(piece for chunk in chunks if chunk for piece in frame_chunk(chunk))]
+        head = self._head(f"POST {self._base}{path}", headers)
+        pieces = [head, *(piece for chunk in chunks if chunk for piece in frame_chunk(chunk))]
         connection = self._connection
         self.streaming = path
         for again in (False, True):
@@ -559,7 +559,7 @@ class RuntimeAPI:
 
         https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
         """
-        self._demand(encode_head(f"GET {self._base}/restore/next{self._common}\r\n"))
+        self._demand(self._head(f"GET {self._base}/restore/next"))
         self._connection.close()  # its other end is not in the snapshot
 
     def restore_error(self, failure: Failure) -> None:
@@ -572,8 +572,8 @@ class RuntimeAPI:
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
         """
         headers = f"Lambda-Extension-Name: {name}\r\nContent-Type: {JSON}\r\nContent-Length: 14\r\n"
-        head = f"POST {self._extension}/register{self._common}{headers}\r\n"
-        return self._demand(encode_head(head), b'{"events": []}').fields.get(EXTENSION_ID, "")
+        head = self._head(f"POST {self._extension}/register", headers)
+        return self._demand(head, b'{"events": []}').fields.get(EXTENSION_ID, "")
 
     def extension_next(self, identifier: str) -> None:
         """Say that the extension is ready. It wants no events, so that this does not return.
@@ -581,7 +581,11 @@ class RuntimeAPI:
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html#extensions-api-next
         """
         headers = f"Lambda-Extension-Identifier: {identifier}\r\n"
-        self._demand(encode_head(f"GET {self._extension}/event/next{self._common}{headers}\r\n"))
+        self._demand(self._head(f"GET {self._extension}/event/next", headers))
+
+    def _head(self, request: str, headers: str = "") -> bytes:
+        """A request's head, in the bytes in which its parts came."""
+        return f"{request}{self._common}{headers}\r\n".encode("utf-8", "surrogateescape")
 
     def _demand(self, head: bytes, body: BytesLike = b"") -> Response:
         """A call without which there is no going on."""
@@ -595,9 +599,9 @@ class RuntimeAPI:
         raise RuntimeAPIError(f"{head.split(b' HTTP/', 1)[0].decode()}: {reason}")
 
     def _post(self, path: str, headers: str, body: BytesLike) -> None:
-        head = f"POST {self._base}{path}{self._common}{headers}Content-Length: {len(body)}\r\n\r\n"
+        head = self._head(f"POST {self._base}{path}", f"{headers}Content-Length: {len(body)}\r\n")
         try:
-            response, again = self._connection.exchange(encode_head(head), body)
+            response, again = self._connection.exchange(head, body)
         except NoAnswer as error:
             raise NotAccepted(f"POST {path}: {error}") from None
         check_accepted(path, response, again)
@@ -653,11 +657,6 @@ def error_headers(failure: Failure) -> str:
         f"{ERROR_TYPE_HEADER}: {failure.recorded_type}\r\n"
         f"{XRAY_CAUSE_HEADER}: {failure.xray_cause()}\r\n"
     )
-
-
-def encode_head(head: str) -> bytes:
-    """A request's head in the bytes in which its parts came."""
-    return head.encode("utf-8", "surrogateescape")
 
 
 def explain(response: Response) -> str:
