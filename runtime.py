@@ -127,7 +127,7 @@ def load_http_client() -> Any:
     stand_in.parser = stand_in.message = stand_in.HTTPStatus = stand_in
     stand_in.Message, stand_in.__members__, stand_in.urlsplit = object, {}, None
     names = ("email", "email.parser", "email.message", "http", "urllib", "urllib.parse", "ssl")
-    real = {name: sys.modules.get(name) for name in names}
+    real = {name: sys.modules[name] for name in names if name in sys.modules}
     stand_ins: dict[str, Any] = {**dict.fromkeys(names, stand_in), "ssl": None}  # None: a Python without it
     sys.modules.update(stand_ins)
     try:
@@ -141,7 +141,7 @@ def load_http_client() -> Any:
     finally:
         for name in names:
             del sys.modules[name]
-        sys.modules.update({name: module for name, module in real.items() if module})
+        sys.modules.update(real)
     return __import__("http.client").client
 
 
@@ -164,9 +164,9 @@ class NotAccepted(Exception):
 class NoAnswer(Exception):
     """A request got no answer, or a garbled one, which means that at least it has arrived."""
 
-    def __init__(self, reason: str, garbled: bool) -> None:
-        super().__init__(reason)
-        self.garbled = garbled
+    def __init__(self, error: BaseException, reason: str = "") -> None:
+        super().__init__(reason or repr(error))
+        self.garbled = not isinstance(error, OSError)
 
 
 class Response:
@@ -407,7 +407,7 @@ class Connection(http_client.HTTPConnection):
                     response.read_body()
             except Exception as error:
                 self.close()
-                raise NoAnswer(repr(error), not isinstance(error, OSError)) from None
+                raise NoAnswer(error) from None
             if response.status and (response.status >= 300 or response.will_close):
                 raise BrokenPipeError("Lambda has answered before all was sent")
 
@@ -428,7 +428,7 @@ class Connection(http_client.HTTPConnection):
         except BaseException as error:
             self.close()
             if not (posted and response.status):
-                raise NoAnswer(unsent or repr(error), not isinstance(error, OSError)) from None
+                raise NoAnswer(error, unsent) from None
         if response.will_close or unsent:
             self.close()
         return response
