@@ -1377,7 +1377,6 @@ def serve(
     there is no `next` to be had for some time.
     """
     bearable = (NotAccepted, RuntimeAPIError) if patient else NotAccepted
-    shutdown.check()
     while not shutdown.requested:
         invocation = persist(api.next) if patient else api.next()
         answer = None
@@ -1871,6 +1870,7 @@ def work(name: str, address: str, log: Log, concurrency: int = 0, worker: Worker
     except BaseException as error:
         shutdown.check()
         return give_up(Failure(error), api.init_error, log, 1)
+    shutdown.check()
     if environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
         status = pass_snapshot(api, log)
         if status:

@@ -542,6 +542,24 @@ async def handler(event, context):
                 for number in range(base, base + 3):
                     self.assertEqual(json.loads(answers[f"id-{number}"].body), ["clean", number])
 
+    def test_a_recursion_limit_set_while_imported(self) -> None:
+        """Too low for the runtime, which has yet to start an event loop and, for its SIGTERM, an extension."""
+        self.app("""
+            import signal, sys
+            signal.signal(signal.SIGTERM, lambda *_: None)
+            for limit in range(40, 100):
+                try:
+                    sys.setrecursionlimit(limit)
+                    break
+                except RecursionError:
+                    pass
+            async def handler(event, context): return event
+        """)
+        for env in ({}, {"AWS_LAMBDA_MAX_CONCURRENCY": "2"}, {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}):
+            with self.subTest(env):
+                served = self.serve(event(b"1"), env=env)
+                self.assertEqual([one.body for one in served.sent("response")], [b"1"])
+
     def test_a_handler_that_blocks(self) -> None:
         """The others are fetched all the same, and served when it lets go."""
         source = self.source(
