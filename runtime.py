@@ -35,7 +35,6 @@ import os
 import signal
 import socket
 from _contextvars import ContextVar, copy_context  # contextvars is nothing more, and 0.2 ms of a cold start
-from _socket import socket as Socket  # noqa: N812 # which user code cannot patch, unlike the class made of it in socket
 from atexit import _run_exitfuncs as run_exit_functions
 from fcntl import F_DUPFD
 from fcntl import fcntl as duplicate
@@ -50,6 +49,7 @@ from select import POLLIN, POLLOUT, poll
 from signal import SIG_BLOCK, SIG_DFL, SIG_IGN, SIG_SETMASK, SIGTERM, getsignal, pthread_sigmask
 from signal import signal as set_signal
 from socket import IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, getaddrinfo
+from socket import SocketType as Socket  # the class in C, which user code cannot patch as it can socket.socket
 from sys import getrecursionlimit, setrecursionlimit
 from time import gmtime, monotonic, sleep, strftime, time
 from types import AsyncGeneratorType, GeneratorType
