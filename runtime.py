@@ -750,7 +750,9 @@ class LambdaContext:
     Raises RuntimeFailure (LambdaContextUnmarshalError) when a header is not the JSON that it should be.
     """
 
-    def __init__(self, invocation: Invocation, log: Log) -> None:
+    _log: Log | None = None  # the process's: a context can be copied, and sent to other processes
+
+    def __init__(self, invocation: Invocation) -> None:
         headers = invocation.headers
         self.aws_request_id = invocation.request_id
         self.log_group_name = FUNCTION["log_group_name"]
@@ -767,9 +769,11 @@ class LambdaContext:
         sent = parse_object(headers.get(COGNITO_IDENTITY), "Cognito Identity") or {}
         self.identity = CognitoIdentity(sent)
         self.tenant_id = headers.get(TENANT_ID) or None
-        self._deadline_ms = headers.get(DEADLINE_MS, "")
         self._trace_id = headers.get(TRACE_ID)
-        self._log = log
+        try:
+            self._epoch_deadline_time_in_ms = int(headers.get(DEADLINE_MS, 0))  # AWS's name, which people have found
+        except ValueError:
+            self._epoch_deadline_time_in_ms = 0
 
     @property
     def trace_id(self) -> str | None:
@@ -778,10 +782,7 @@ class LambdaContext:
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda ends this invocation; never negative, 0 when no deadline is known."""
-        try:
-            return max(0, int(self._deadline_ms) - int(time() * 1000))
-        except ValueError:
-            return 0
+        return max(0, self._epoch_deadline_time_in_ms - int(time() * 1000))
 
     def w3c(self) -> dict[str, str]:
         """The W3C trace context of the caller: whichever it sent of traceparent, tracestate and baggage."""
@@ -790,7 +791,10 @@ class LambdaContext:
 
     def log(self, message: object) -> None:
         """Write a message to the log as it is: without level and time, no line break added."""
-        self._log.write(str(message))
+        if self._log:
+            self._log.write(str(message))
+        else:
+            sys.stdout.write(str(message))
 
     def __repr__(self) -> str:
         fields = ",".join(f"{name}={value}" for name, value in vars(self).items() if name[0] != "_")
@@ -1137,7 +1141,7 @@ class Log:
         frames_fd = environ.pop("_LAMBDA_TELEMETRY_LOG_FD", "")
         self.framed = frames_fd.isdigit()
         self._fd = out_of_reach(int(frames_fd) if self.framed else 1)  # where nobody closes it with sys.stdout
-        if sys.stdout:
+        if isinstance(sys.stdout, io.TextIOWrapper):
             # Each line is out as it is printed: a time-out must not lose it. The buffer holds the longest
             # event that CloudWatch keeps, so that a line is one write.
             out = open(1, "w", 1 << 18, sys.stdout.encoding, sys.stdout.errors, closefd=False)
@@ -1297,9 +1301,9 @@ class EarlyImports:
 def set_up_logging(logging: Any, log: Log) -> None:
     """Give the root logger the one handler and the level that it has on Lambda."""
 
-    class TextFormatter(logging.Formatter):  # type: ignore[misc]
-        converter = gmtime
+    logging.Formatter.converter = gmtime  # for formatters of the user's, whatever TZ says
 
+    class TextFormatter(logging.Formatter):  # type: ignore[misc]
         def usesTime(self) -> bool:
             return False  # what it would be needed for is made here
 
@@ -1337,9 +1341,12 @@ def set_up_logging(logging: Any, log: Log) -> None:
             return encode_record(fields) + "\n"
 
     class LambdaLoggerHandler(logging.Handler):  # type: ignore[misc]
-        def emit(self, record: Any) -> None:
+        def filter(self, record: Any) -> Any:
             invocation = log.invocation
             record.aws_request_id, record.tenant_id = invocation.request_id, invocation.headers.get(TENANT_ID)
+            return super().filter(record) if self.filters else True
+
+        def emit(self, record: Any) -> None:
             try:
                 text = self.format(record)
                 if not log.framed:
@@ -1351,6 +1358,8 @@ def set_up_logging(logging: Any, log: Log) -> None:
             except Exception:
                 self.handleError(record)
 
+    if log.json or log.level:
+        LambdaLoggerHandler.__name__ = "LambdaLoggerHandlerWithFrameType"  # by which Datadog's library knows it
     handler = LambdaLoggerHandler()
     if log.json:
         handler.setFormatter(JsonFormatter(datefmt=TIME + "Z"))
@@ -1382,6 +1391,7 @@ def serve(
         answer = None
         try:
             answer = invoke(handler, invocation, api, log, shutdown, loop)
+            bootstrap.tell("post_invocation_result")
             log.flush()
             shutdown.check(answer)
             if isinstance(answer, Failure):
@@ -1399,6 +1409,31 @@ def serve(
     raise SystemExit(0)
 
 
+class bootstrap:  # noqa: N801
+    """What error trackers take for AWS's client, and patch: Sentry's and Honeybadger's look in __main__ for this name.
+
+    They wrap the handler before each call, report a failed init, and send what they hold before an answer is given.
+    """
+
+    class LambdaRuntimeClient:
+        @staticmethod
+        def post_init_error(*_: object) -> None:
+            pass
+
+        post_invocation_result = post_invocation_error = post_init_error
+
+    @staticmethod
+    def handle_event_request(client: object, handler: Handler) -> Handler:
+        return handler
+
+    @classmethod
+    def tell(cls, method: str, *args: object) -> None:
+        try:
+            getattr(cls.LambdaRuntimeClient, method)(None, *args)
+        except Exception:  # of theirs
+            pass
+
+
 PLAIN_TYPES = {dict, list, str, bytes, int, float, bool, type(None)}  # hasattr() for __await__ takes five times as long
 
 
@@ -1412,7 +1447,7 @@ def invoke(
     try:
         log.begin(invocation)
         event = decode_event(invocation)
-        result = handler(event, LambdaContext(invocation, log))
+        result = bootstrap.handle_event_request(None, handler)(event, LambdaContext(invocation))
         if type(result) in PLAIN_TYPES:  # nothing to await, nothing to stream
             return encode_result(result)
         if hasattr(type(result), "__await__"):
@@ -1847,8 +1882,10 @@ def run(name: str) -> int:
     # this piece large events reuse theirs; to get it from the system each time takes up to a third of their CPU time.
     bytes(16 << 20)
     path = set_up_path()
-    log = Log()
+    log = LambdaContext._log = Log()
     sys.meta_path.insert(0, EarlyImports(log, path))
+    if "logging" in sys.modules:  # a sitecustomize.py or a .pth file was there first
+        set_up_logging(sys.modules["logging"], log)
     concurrency = environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "")
     if not concurrency.isdigit() or not int(concurrency):
         return work(name, address, log)
@@ -1865,12 +1902,15 @@ def work(name: str, address: str, log: Log, concurrency: int = 0, worker: Worker
     provider = environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", "")
     if worker and provider:
         log.connect(provider)
+    failure = None
     try:
         handler = load_handler(name)
     except BaseException as error:
-        shutdown.check()
-        return give_up(Failure(error), api.init_error, log, 1)
+        failure = Failure(error)
     shutdown.check()
+    if failure:
+        bootstrap.tell("post_init_error", failure.report())
+        return give_up(failure, api.init_error, log, 1)
     if environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
         status = pass_snapshot(api, log)
         if status:
@@ -1939,9 +1979,14 @@ def set_up_path() -> list[str]:
     own = sys.path[:]
     layers = [f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages", "/opt/python"]
     layers = [folder for folder in layers if os.path.isdir(folder)]
-    sys.path[:0] = [environ.get("LAMBDA_TASK_ROOT") or working_directory(), *layers]
-    for folder in layers:
-        if any(name.endswith(".pth") for name in os.listdir(folder)):
+    folders = [environ.get("LAMBDA_TASK_ROOT") or working_directory(), *layers]
+    sys.path[:0] = folders
+    for folder in folders:
+        try:
+            names = os.listdir(folder)
+        except OSError:  # it cannot be read, or is not there
+            continue
+        if any(name.endswith(".pth") for name in names):
             import site
 
             site.addsitedir(folder)

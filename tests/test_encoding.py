@@ -8,9 +8,12 @@ from __future__ import annotations
 import array
 import collections
 import contextlib
+import copy
 import enum
+import io
 import json
 import math
+import pickle
 import re
 import signal
 import sys
@@ -18,6 +21,7 @@ import time
 import unittest
 from decimal import Decimal
 from typing import Any, Callable, NamedTuple, cast
+from unittest import mock
 
 from support import runtime
 
@@ -558,8 +562,8 @@ DEADLINE_MS = "lambda-runtime-deadline-ms"
 TENANT_ID = "lambda-runtime-aws-tenant-id"
 
 
-def context(headers: dict[str, str] | None = None, log: Written | None = None) -> runtime.LambdaContext:
-    return runtime.LambdaContext(invocation(headers=headers), cast(Any, log or Written()))
+def context(headers: dict[str, str] | None = None) -> runtime.LambdaContext:
+    return runtime.LambdaContext(invocation(headers=headers))
 
 
 class Contexts(unittest.TestCase):
@@ -648,10 +652,20 @@ class Contexts(unittest.TestCase):
 
     def test_log_writes_a_message_as_it_is(self) -> None:
         log = Written()
-        one = context(log=log)
-        for message in ("plain", "line\n", b"bytes", 5, None):
-            one.log(message)
+        with mock.patch.object(runtime.LambdaContext, "_log", log):
+            for message in ("plain", "line\n", b"bytes", 5, None):
+                context().log(message)
         self.assertEqual(log.texts, ["plain", "line\n", "b'bytes'", "5", "None"])
+
+    def test_it_can_be_copied_and_sent_to_other_processes(self) -> None:
+        one = context({CLIENT_CONTEXT: '{"client": {"app_title": "a"}, "custom": {"k": 1}}', DEADLINE_MS: "1.5"})
+        for copied in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+            self.assertEqual(repr(copied), repr(one))
+            self.assertEqual(copied.client_context.client.app_title, "a")  # type: ignore[union-attr]
+            self.assertEqual(copied.get_remaining_time_in_millis(), 0)
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            one.log("in a process without a log")
+        self.assertEqual(out.getvalue(), "in a process without a log")
 
     def test_it_can_be_shown_and_extended(self) -> None:
         one = context({CLIENT_CONTEXT: '{"w3c": {"traceparent": "t"}}'})

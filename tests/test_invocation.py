@@ -6,6 +6,7 @@ import json
 import platform
 import resource
 import sys
+import textwrap
 import unittest
 
 from scripted_api import FUNCTION_ARN, REQUEST_ID, TRACE_ID, Answer, answer, event
@@ -411,6 +412,59 @@ class Errors(RuntimeTestCase):
             self.assertNotIn(b"s3cr3t", request.raw)
             self.assertEqual(request.version, "HTTP/1.1")
             self.assertRegex(request.headers["host"], r"^127\.0\.0\.1:\d+$")
+
+
+class ErrorTrackers(RuntimeTestCase):
+    """What they do to AWS's client: Sentry's SDK looks for it in these places, and patches these functions."""
+
+    PATCH = """
+        import sys
+        client = sys.modules["__main__"].bootstrap
+        told = []
+        def wrap_post(name):
+            post = getattr(client.LambdaRuntimeClient, name)
+            def inner(*args, **kwargs):
+                print(name, *told, *(one["errorType"] for one in args[1:2]))
+                if "broken" in told: raise ValueError("of the tracker's own")
+                return post(*args, **kwargs)
+            setattr(client.LambdaRuntimeClient, name, inner)
+        for name in ("post_init_error", "post_invocation_result", "post_invocation_error"): wrap_post(name)
+        handle = client.handle_event_request
+        def handle_event_request(client, handler, *args, **kwargs):
+            def wrapped(event, context):
+                try:
+                    return handler(event, context)
+                except Exception as error:
+                    told.append(repr(error))
+                    raise
+            return handle(client, wrapped, *args, **kwargs)
+        client.handle_event_request = handle_event_request
+    """
+
+    def test_invocations(self) -> None:
+        handler = """
+            def handler(event, context):
+                if event == "broken": told.append(event)
+                return 1 / event
+        """
+        self.app(textwrap.dedent(self.PATCH) + textwrap.dedent(handler))
+        served = self.serve(event(b"1"), event(b"0"), event(b'"broken"'), event(b"2"))
+        self.assertEqual([one.endpoint for one in served.answers], ["response", "error", "error", "response"])
+        said = [line for line in served.stdout.splitlines() if line.startswith("post_")]
+        zero, broken = "ZeroDivisionError('division by zero')", 'broken TypeError("unsupported operand type(s)'
+        self.assertEqual(said[:2], ["post_invocation_result", f"post_invocation_result {zero}"])
+        self.assertEqual(
+            [line.startswith(f"post_invocation_result {zero} {broken}") for line in said[2:]], [True, True]
+        )
+
+    def test_a_failed_init(self) -> None:
+        for told in ("", "told.append('broken')"):
+            with self.subTest(told):
+                self.app(textwrap.dedent(self.PATCH) + f"{told}\nraise KeyError")
+                served = self.serve()
+                self.assertEqual([one.endpoint for one in served.requests], ["init_error"])
+                self.assertIn("KeyError", served.stdout.splitlines()[0])
+                self.assertEqual(served.done.status, 1)
 
 
 class Exits(RuntimeTestCase):

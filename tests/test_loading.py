@@ -343,6 +343,15 @@ class SearchPath(RuntimeTestCase):
                 self.assertEqual(found, [f"{layer}/extra/extra_module.py", "ran", self.root])
                 shutil.rmtree(f"{self.opt}/python")
 
+    def test_path_files_of_the_function(self) -> None:
+        self.write("vendor/vendored.py", "")
+        self.write("my.pth", "vendor\n")
+        self.assertEqual(self.evaluate("vendored.__file__", "import vendored"), f"{self.root}/vendor/vendored.py")
+
+    def test_a_task_root_that_is_not_there(self) -> None:
+        served = self.serve(handler="json.loads", env={"LAMBDA_TASK_ROOT": f"{self.root}/nowhere"})
+        self.assertEqual([one.endpoint for one in served.requests], ["next"])
+
     def test_runtime_dir(self) -> None:
         folder = self.folder()
         own = self.own()

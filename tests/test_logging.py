@@ -415,6 +415,45 @@ class RootLogger(LoggingTestCase):
                 served = self.statements(says, setup=setup, env=env, framed=True)
                 self.assertEqual(served.framed, [f"{kinds[0]} {first}", f"{kinds[1]} {second}"])
 
+    def test_a_filter_of_the_users(self) -> None:
+        served = self.statements(
+            "logger.handlers[0].addFilter(lambda record: len(record.aws_request_id) == 36)",
+            "logger.error('passes')",
+            "logger.handlers[0].addFilter(lambda record: False)",
+            "logger.error('does not')",
+        )
+        self.assertEqual(self.lines(served.stdout), [f"[ERROR]\t<time>\t{REQUEST_ID}\tpasses"])
+
+    def test_a_formatter_of_the_users_tells_the_time_in_utc(self) -> None:
+        served = self.statements(
+            "import os, time; os.environ['TZ'] = 'Asia/Tokyo'; time.tzset()",
+            "print(logging.Formatter('%(asctime)s', '%H').format(logging.makeLogRecord({'created': 0})))",
+        )
+        self.assertEqual(served.stdout, "00\n")
+
+    def test_logging_that_was_imported_before_us(self) -> None:
+        """As OpenTelemetry's wrapper does it: by a sitecustomize.py."""
+        folder = self.folder()
+        self.write(f"{folder}/sitecustomize.py", "import logging")
+        for log_format, line in (("Text", f"[ERROR]\t<time>\t{REQUEST_ID}\tline"), ("JSON", None)):
+            with self.subTest(log_format):
+                env = {"PYTHONPATH": folder, "AWS_LAMBDA_LOG_FORMAT": log_format}
+                served = self.statements("logger.error('line')", env=env)
+                (found,) = self.lines(served.stdout)
+                self.assertEqual(found if line else json.loads(found)["message"], line or "line")
+                self.assertEqual(served.stderr, "")
+
+    def test_the_name_by_which_libraries_know_the_handler(self) -> None:
+        for env, name in (
+            ({}, "LambdaLoggerHandler"),
+            ({"AWS_LAMBDA_LOG_FORMAT": "JSON"}, "LambdaLoggerHandlerWithFrameType"),
+            ({"AWS_LAMBDA_LOG_LEVEL": "INFO"}, "LambdaLoggerHandlerWithFrameType"),
+        ):
+            with self.subTest(env):
+                self.assertEqual(
+                    self.evaluate("type(logging.root.handlers[0]).__name__", "import logging", env=env), name
+                )
+
     def test_a_handler_of_the_users(self) -> None:
         setup = "logger.handlers.clear(); logger.addHandler(logging.StreamHandler(sys.stdout))"
         self.assertEqual(self.statements("logger.warning('x')", setup=setup).stdout, "x\n")
