@@ -25,9 +25,12 @@ from __future__ import annotations
 
 import sys
 
-if __name__ == "__main__" and not sys.flags.isolated and not getattr(sys.flags, "safe_path", False):
-    # Our own folder may be the function's: its json.py is not the one meant below, and runtime is a name of theirs.
-    del sys.path[0]
+if __name__ == "__main__":
+    # After -m, multiprocessing's children would look for a module named runtime, and not for this file.
+    __spec__ = None  # type: ignore[assignment]
+    if not sys.flags.isolated and not getattr(sys.flags, "safe_path", False):
+        # Our own folder may be the function's: its json.py is not the one meant below, and runtime is a name of theirs.
+        del sys.path[0]
 
 import io
 import marshal
@@ -42,7 +45,7 @@ from functools import lru_cache, partial
 from gc import collect as collect_garbage
 from json import JSONDecoder, JSONEncoder
 from os import _exit as exit_now
-from os import environ, fstat, getcwd, kill, urandom
+from os import environ, fstat, getcwd, getpid, kill, urandom
 from os import open as open_file
 from os import write as write_file
 from select import POLLIN, POLLOUT, poll
@@ -195,9 +198,10 @@ class Response:
         lines = waiting[: size - 4].decode("utf-8", "surrogateescape").split("\r\n")
         if size > 3 and lines[0] and waiting.count(b"\n", 0, size) == len(lines) + 1:
             self._reader.read(size)
+            self._behind = len(waiting) - size
         else:
-            size, lines = self._lines()
-        self.more = len(waiting) > size  # some of what comes next is there already
+            lines = self._lines()
+        self.more = self._behind > 0  # some of what comes next is there already
 
         status, lasting = parse_status(lines[0])
         if status < 200:
@@ -225,21 +229,29 @@ class Response:
             length = IN_CHUNKS
         elif "content-length" in fields:
             length = natural(fields["content-length"], 10)
-        surplus = 0 <= length < len(waiting) - size  # whatever that is: out of step
+        surplus = 0 <= length < self._behind  # whatever that is: out of step
         self.length = length
         self.will_close = surplus or not lasting or length == UNTIL_THE_END
         return True
 
-    def _lines(self) -> tuple[int, list[str]]:
-        """A head line by line, whatever these end with: its size with the empty line behind it, and the lines."""
-        size, lines = 0, []
+    def _lines(self) -> list[str]:
+        """The lines of a head, whatever these end with; the empty one behind it is read, too."""
+        lines: list[str] = []
+        line = b""
         while True:
-            line = self._line()
-            size += len(line)
+            waiting = self._reader.peek()  # not readline(), which does not tell how much is buffered behind a line
+            size = waiting.find(b"\n") + 1 or len(waiting)
+            if not waiting:
+                raise http_client.IncompleteRead(line)
+            line += self._reader.read(size)
+            self._behind = len(waiting) - size
+            if not line.endswith(b"\n"):
+                continue
             if line not in BLANK:
                 lines.append(line.rstrip(b"\r\n").decode("utf-8", "surrogateescape"))
             elif lines:
-                return size, lines
+                return lines
+            line = b""
 
     def _line(self) -> bytes:
         line = self._reader.readline()
@@ -295,9 +307,13 @@ class Connection(http_client.HTTPConnection):
     def __init__(self, host: str) -> None:
         super().__init__(host)
         self.where = host
+        self._in_child = False  # one that user code has forked
+        os.register_at_fork(after_in_child=self._after_fork_in_child)
 
     def connect(self) -> None:
         """Open the connection; a refused one is tried again for a while. Raises Unreachable."""
+        if self._in_child:
+            raise SystemExit(0)
         for pause in (*PAUSES, None):
             try:
                 self.sock = self._open()
@@ -336,8 +352,10 @@ class Connection(http_client.HTTPConnection):
         except OSError:  # user code has closed the descriptor
             self.sock = None
 
-    def __del__(self) -> None:
-        self.close()  # or Python's development mode would warn of it
+    def _after_fork_in_child(self) -> None:
+        """The conversation is the parent's: a child that returns into it, from a signal handler, finds it ended."""
+        self._in_child = True
+        self.close()
 
     def exchange(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bool]:
         """Send a request and read the answer: a response, and whether it was sent more than once. Raises NoAnswer.
@@ -374,16 +392,22 @@ class Connection(http_client.HTTPConnection):
     def transmit(self, *pieces: BytesLike) -> None:
         """Send it all. Raises OSError when the connection is gone, or the API answers before it has read it all."""
         left = [*pieces]
-        while left:
-            try:
-                sent = self.sock.sendmsg(left, (), SEND_FLAGS) if left[1:] else self.sock.send(left[0], SEND_FLAGS)
-            except BlockingIOError:
-                self.listen(POLLIN | POLLOUT, 1000 if self._response.status else None)  # milliseconds
-                continue
-            while left and sent >= len(left[0]):
-                sent -= len(left.pop(0))
-            if left:
-                left[0] = memoryview(left[0])[sent:]
+        try:
+            while left:
+                try:
+                    sent = self.sock.sendmsg(left, (), SEND_FLAGS) if left[1:] else self.sock.send(left[0], SEND_FLAGS)
+                except BlockingIOError:
+                    self.listen(POLLIN | POLLOUT, 1000 if self._response.status else None)  # milliseconds
+                    continue
+                while left and sent >= len(left[0]):
+                    sent -= len(left.pop(0))
+                if left:
+                    left[0] = memoryview(left[0])[sent:]
+        except (ConnectionError, NoAnswer, SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # from a signal handler of the user's: half a request is no request
+            self.close()
+            raise NoAnswer(ConnectionAbortedError(repr(error))) from None
 
     def listen(self, events: int = POLLIN, timeout: int | None = 0) -> None:
         """Take note of what comes while we are sending. Raises OSError if it is the end, or an answer that means it.
@@ -403,7 +427,7 @@ class Connection(http_client.HTTPConnection):
             try:
                 while not response.advance() and response.more:
                     pass
-                if 0 < response.status < 300:
+                if 0 < response.status < 300 and response.length != UNTIL_THE_END:
                     response.read_body()
             except Exception as error:
                 self.close()
@@ -1430,11 +1454,12 @@ class bootstrap:  # noqa: N801
     def tell(cls, method: str, *args: object) -> None:
         try:
             getattr(cls.LambdaRuntimeClient, method)(None, *args)
-        except Exception:  # of theirs
+        except BaseException:  # of theirs
             pass
 
 
-PLAIN_TYPES = {dict, list, str, bytes, int, float, bool, type(None)}  # hasattr() for __await__ takes five times as long
+# hasattr() for __await__ takes five times as long. By id, as a metaclass may leave its classes without a hash.
+PLAIN_TYPES = {id(kind) for kind in (dict, list, str, bytes, int, float, bool, type(None))}
 
 
 def invoke(
@@ -1448,7 +1473,7 @@ def invoke(
         log.begin(invocation)
         event = decode_event(invocation)
         result = bootstrap.handle_event_request(None, handler)(event, LambdaContext(invocation))
-        if type(result) in PLAIN_TYPES:  # nothing to await, nothing to stream
+        if id(type(result)) in PLAIN_TYPES:  # nothing to await, nothing to stream
             return encode_result(result)
         if hasattr(type(result), "__await__"):
             result = loop.run(result)
@@ -1493,8 +1518,8 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, shutdown: Shutdo
             send(b"")
         return None
     except BaseException as error:
-        if error is lost:
-            raise
+        if lost and (error is lost or isinstance(lost, RuntimeAPIError)):  # an error of the clean-up's is no news then
+            raise lost from None
         keep_room()
         return Failure(error, invocation.request_id)
     finally:
@@ -1624,7 +1649,7 @@ class Shutdown:
 
     def __init__(self) -> None:
         self.requested = False
-        self._in_child = False  # one that user code has forked
+        self._process = getpid()
         self._masks: list[Any] = []
         set_signal(SIGTERM, self._on_signal)
         os.register_at_fork(
@@ -1641,8 +1666,7 @@ class Shutdown:
         pthread_sigmask(SIG_SETMASK, self._masks.pop())
 
     def _after_fork_in_child(self) -> None:
-        """It ends by SIGTERM as any process does, and serves no invocations."""
-        self.requested = self._in_child = True
+        """It ends by SIGTERM as any process does."""
         if self.installed():
             try:
                 set_signal(SIGTERM, SIG_DFL)
@@ -1663,7 +1687,9 @@ class Shutdown:
         """Raises SystemExit if we were told to end, or are a child that user code has forked and let return."""
         keep_room()
         if self.requested:
-            if self._in_child and isinstance(answer, Failure):
+            raise SystemExit(0)
+        if getpid() != self._process:
+            if isinstance(answer, Failure):
                 raise answer.exit or SystemExit(f"{answer.type}: {answer.message}")
             raise SystemExit(0)
 
@@ -1793,7 +1819,9 @@ class SharedEventLoop(EventLoop):
 
     def __init__(self) -> None:
         self._error: BaseException | None = None
+        self._in_child = False
         self._loop = find_event_loop()  # now, before several threads want it
+        os.register_at_fork(after_in_child=self._after_fork_in_child)
 
     def run_forever(self) -> NoReturn:
         """Run until `end` is called; then give what is in work a moment to clean up, and raise what that was given."""
@@ -1804,11 +1832,16 @@ class SharedEventLoop(EventLoop):
                 self.loop.run_forever()
             raise self._error
         finally:
-            tasks = asyncio.all_tasks(self.loop)
+            tasks = set() if self._in_child else asyncio.all_tasks(self.loop)
             for task in tasks:
                 task.cancel()
             if tasks:
                 self.loop.run_until_complete(asyncio.wait(tasks, timeout=0.2))
+
+    def _after_fork_in_child(self) -> None:
+        """Leave the loop: its descriptors are the parent's, who would miss what is taken from them here."""
+        self._in_child, self._error = True, SystemExit(0)
+        self.loop.call_soon(self.loop.stop)
 
     def end(self, error: BaseException) -> None:
         self._error = self._error or error

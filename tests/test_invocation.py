@@ -250,6 +250,14 @@ class Results(RuntimeTestCase):
                 self.assertEqual(request.headers["content-length"], str(len(expected)))
                 self.assertTrue(request.body == expected, request)
 
+    def test_a_result_whose_class_has_no_hash(self) -> None:
+        setup = """
+            class Meta(type):
+                def __eq__(cls, other): return cls is other
+            class Dict(dict, metaclass=Meta): pass
+        """
+        self.assertEqual(self.evaluate("Dict(a=1)", setup), {"a": 1})
+
     def test_what_json_cannot_carry(self) -> None:
         self.app("def handler(event, context): return eval(event)")
         rows = ["{1, 2}", "object()", "[bytearray(b'x')]", "[b'\\xff']", "'\\ud800'", "{(1, 2): 3}", "handler"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 import unittest
 from typing import Any
 
-from scripted_api import CLOSE, READ, RESET, Answer, Connection, ScriptedApi, Step, answer, drip, event, http
-from support import RuntimeTestCase, Served
+from scripted_api import CLOSE, HOLD, READ, RESET, Answer, Connection, ScriptedApi, Step, answer, drip, event, http
+from support import PYPY, RUNTIME, RuntimeTestCase, Served
 
 ECHO = "def handler(event, context): return event\n"
 FAILS_ON_0 = "def handler(event, context): return 1 / event\n"
@@ -367,6 +368,68 @@ class Connections(RuntimeTestCase):
         self.assertEqual(self.results(self.serve(event(b"1"), env=proxies)), [1])
 
 
+class WhileSending(RuntimeTestCase):
+    """What comes between the beginning and the end of an answer."""
+
+    def test_an_answer_behind_an_interim_one_in_pieces(self) -> None:
+        """The rest of the interim answer and the final one come together: in our buffer, where poll() is blind."""
+        self.app("def handler(event, context): return 'x' * 8_000_000 if event == 1 else event\n")
+        pieces: Answer = [b"HTTP/1.1 10", 0.2, b"0 Continue\r\n\r\n" + http(413), HOLD]
+        served = self.serve(*numbered(2), response=[pieces])
+        self.assertEqual([one.request_id for one in served.answers], ["id-1", "id-2"])
+        self.assertIn("413", served.stdout)
+
+    def test_an_early_answer_that_lasts_until_the_end(self) -> None:
+        self.app(
+            "import time\ndef stream():\n    for _ in range(5):\n        yield 'x'\n        time.sleep(0.05)\n"
+            "def handler(event, context): return stream() if event == 1 else event\n"
+        )
+        served = self.serve(*numbered(2), response=[[b"HTTP/1.1 202 Accepted\r\n\r\n", READ, CLOSE]])
+        self.assertEqual([one.request_id for one in served.answers][-1], "id-2")
+        self.assertLessEqual(served.stdout.count("[WARNING]"), 1)
+
+    def test_a_signal_handler_of_the_users_that_raises(self) -> None:
+        """Half of the answer has been sent by then: it is sent again, as a whole; a stream cannot be."""
+        for kind in ("Exception", "BaseException", "TimeoutError"):
+            for result in ("'x' * 12_000_000", "iter_('x' * 12_000_000)"):
+                with self.subTest(kind, result=result):
+                    self.app(f"""
+                        import signal
+                        class Late({kind}): pass
+                        def ring(*_): raise Late("too late")
+                        signal.signal(signal.SIGALRM, ring)
+                        def iter_(item):
+                            yield "first"
+                            yield item
+                        def handler(event, context):
+                            if event == 2: return event
+                            signal.setitimer(signal.ITIMER_REAL, 0.2)
+                            return {result}
+                    """)
+                    served = self.serve(*numbered(2), response=[[0.6, READ, http(202)]])
+                    whole = [one for one in served.answers if one.complete]
+                    self.assertEqual(whole[-1].request_id, "id-2", served.requests)
+                    if "iter_" not in result:
+                        self.assertEqual([len(one.body) for one in whole], [12_000_002, 1])
+                    self.assertEqual(served.stderr, "")
+
+    def test_a_container_error_that_cleaning_up_would_hide(self) -> None:
+        self.app("""
+            import time
+            def handler(event, context):
+                try:
+                    for _ in range(20):
+                        yield "x"
+                        time.sleep(0.05)
+                finally:
+                    raise ValueError("of the clean-up")
+        """)
+        served = self.serve(*numbered(2), response=[[0.1, http(500)]])
+        self.assertEqual(served.done.status, 1)
+        (line,) = served.stderr.splitlines()
+        self.assertIn("500", line)
+
+
 class Ending(RuntimeTestCase):
     """However it ends, exit functions and finally blocks run, output is flushed, and nothing that is left delays it."""
 
@@ -478,6 +541,18 @@ def handler(event, context):
         self.assertTrue(served.stdout.endswith("a record\nhalf a line"), served.stdout)
         self.assertEqual((served.done.status, served.stderr), (0, "half on stderr"))
 
+    def test_a_child_forked_in_a_signal_handler_while_we_wait(self) -> None:
+        """It returns into the very read() that waits for the event, which is its parent's."""
+        self.app("""
+            import os, signal
+            signal.signal(signal.SIGALRM, lambda *_: os.fork())
+            def handler(event, context):
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
+                return event
+        """)
+        first, (read, second) = numbered(2)
+        self.assertEqual(self.results(self.serve(first, [read, 0.4, second])), [1, 2])
+
     def test_children_of_the_users_never_serve(self) -> None:
         """One that comes back from the handler ends, and neither answers nor asks for events."""
         self.app("""
@@ -490,6 +565,31 @@ def handler(event, context):
         """)
         served = self.serve(event(b"1"), event(b"2"), event(b"3"))
         self.assertEqual(self.results(served), [[1, "parent"], [2, "parent"], [3, "parent"]])
+
+    @unittest.skipIf(PYPY, "its ctypes calls no functions of Python itself")
+    def test_a_child_that_a_library_in_c_has_forked(self) -> None:
+        """Python's hooks around os.fork() do not hear of it."""
+        self.app("""
+            import ctypes, os
+            def handler(event, context):
+                child = ctypes.PyDLL(None).fork()
+                if child: os.waitpid(child, 0)
+                return "parent" if child else "child"
+        """)
+        self.assertEqual(self.results(self.serve(event(), event())), ["parent", "parent"])
+
+    def test_a_pool_of_processes_however_it_was_started(self) -> None:
+        """With `spawn` each child loads our file once more, under another name."""
+        self.app("""
+            import multiprocessing
+            def handler(event, context):
+                with multiprocessing.get_context("spawn").Pool(1) as pool: return pool.map(abs, [-1, -2])
+        """)
+        for command in ([str(RUNTIME)], ["-m", "runtime"]):
+            with self.subTest(command):
+                argv = [sys.executable, *command, "app.handler"]
+                served = self.serve(event(), argv=argv, cwd=str(RUNTIME.parent))
+                self.assertEqual(self.results(served), [[1, 2]])
 
 
 if __name__ == "__main__":
