@@ -187,6 +187,31 @@ class Waiting(RuntimeTestCase):
         slow = event(b"1")
         self.assertEqual(self.results(self.serve([READ, 0.3, slow[1]], event(b"2"))), [1, 2])
 
+    @unittest.skipUnless(os.path.exists("/proc/self/statm") and not PYPY, "nothing tells what a process takes, or when")
+    def test_nothing_is_kept_meanwhile(self) -> None:
+        """Neither event nor result, which may be all the memory that the function has."""
+        self.app("""
+            import gc, resource, threading, time
+            gc.disable()
+            seen = []
+            def resident():
+                with open("/proc/self/statm") as file: return int(file.read().split()[1]) * resource.getpagesize()
+            def look():
+                time.sleep(0.5)
+                seen.append(resident())
+            def handler(event, context):
+                if seen: return seen.pop()
+                before = resident() - len(event)
+                threading.Thread(target=look).start()
+                seen.append(before)
+                return event
+        """)
+        large = event(bytes(80_000_000), {"Content-Type": "application/octet-stream"})
+        read, second = event()
+        served = self.serve(large, [read, 1.0, second], event())
+        after, before = (json.loads(one.body) for one in served.answers[1:])
+        self.assertLess(after - before, 40_000_000)
+
 
 class HttpForms(RuntimeTestCase):
     """An event in all the forms that HTTP/1 has for it, one after another, over as few connections as may be."""
