@@ -571,7 +571,7 @@ async def handler(event, context):
                     pass
             async def handler(event, context): return event
         """)
-        for env in ({}, {"AWS_LAMBDA_MAX_CONCURRENCY": "2"}, {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}):
+        for env in ({}, {"AWS_LAMBDA_MAX_CONCURRENCY": "1"}, {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}):
             with self.subTest(env):
                 served = self.serve(event(b"1"), env=env)
                 self.assertEqual([one.body for one in served.sent("response")], [b"1"])
