@@ -42,12 +42,12 @@ help:
 
 ## run the function on one event: response on standard output, logs on standard error
 invoke:
-	@$(PYTHON) -B tests/emulator.py invoke --task-root="$$TASK_ROOT" --handler="$$HANDLER" \
+	@$(PYTHON) -B tests/emulator/emulator.py invoke --task-root="$$TASK_ROOT" --handler="$$HANDLER" \
 	    $${EVENT:+--event="$$EVENT"} --timeout="$$TIMEOUT" --memory="$$MEMORY"
 
 ## run the tests
 test:
-	@$(PYTHON) -B tests/run.py
+	@$(PYTHON) -B tests/promises/run.py
 
 ## check style, types and the shell script
 lint: .dev/lint/.ready
@@ -62,19 +62,19 @@ lint: .dev/lint/.ready
 
 ## compare with awslambdaric, and run on AWS's own emulator and cargo-lambda's
 conformance:
-	@$(PYTHON) -B tests/conformance.py
+	@$(PYTHON) -B tests/tools/conformance.py
 
 ## measure against awslambdaric, or one part only: BENCH=warm, cold, memory, logs or stream
 bench:
-	@$(PYTHON) -B tests/bench.py $(BENCH)
+	@$(PYTHON) -B tests/tools/bench.py $(BENCH)
 
 ## have the API lie to the runtime, at random
 fuzz:
-	@$(PYTHON) -B tests/fuzz.py --seed="$(SEED)" --first="$(FIRST)" --steps="$(STEPS)"
+	@$(PYTHON) -B tests/tools/fuzz.py --seed="$(SEED)" --first="$(FIRST)" --steps="$(STEPS)"
 
 ## serve many invocations, some of which go wrong, and see that nothing grows
 soak:
-	@$(PYTHON) -B tests/soak.py --seed="$(SEED)" --invocations="$(INVOCATIONS)"
+	@$(PYTHON) -B tests/tools/soak.py --seed="$(SEED)" --invocations="$(INVOCATIONS)"
 
 ## remove what the others have left behind
 clean:

@@ -177,8 +177,8 @@ class Response:
 
     `status` is 0 as long as none is known; `fields` holds the headers, names in lower case, values as UTF-8 (bytes
     that are not: as surrogates); `length` is that of the body, `body` None until it has been read; `will_close` says
-    that the connection ends with it, `more` that bytes are buffered which poll() cannot see. All methods raise OSError
-    if nothing comes, and anything else if what comes is garbled.
+    that the connection ends with it, `behind` how much is buffered behind the head, where poll() does not see it. All
+    methods raise OSError if nothing comes, and anything else if what comes is garbled.
     """
 
     def __init__(self, fd: int) -> None:
@@ -187,6 +187,7 @@ class Response:
         self.status = 0
         self.fields: dict[str, str] = {}
         self.body: bytes | None = None
+        self.behind = 0
 
     def advance(self) -> bool:
         """Read a head; whether it is the final one, not an interim (1xx) one."""
@@ -198,10 +199,9 @@ class Response:
         lines = waiting[: size - 4].decode("utf-8", "surrogateescape").split("\r\n")
         if size > 3 and lines[0] and waiting.count(b"\n", 0, size) == len(lines) + 1:
             self._reader.read(size)
-            self._behind = len(waiting) - size
+            self.behind = len(waiting) - size
         else:
             lines = self._lines()
-        self.more = self._behind > 0  # some of what comes next is there already
 
         status, lasting = parse_status(lines[0])
         if status < 200:
@@ -229,7 +229,7 @@ class Response:
             length = IN_CHUNKS
         elif "content-length" in fields:
             length = natural(fields["content-length"], 10)
-        surplus = 0 <= length < self._behind  # whatever that is: out of step
+        surplus = 0 <= length < self.behind  # whatever that is: out of step
         self.length = length
         self.will_close = surplus or not lasting or length == UNTIL_THE_END
         return True
@@ -244,7 +244,7 @@ class Response:
             if not waiting:
                 raise http_client.IncompleteRead(line)
             line += self._reader.read(size)
-            self._behind = len(waiting) - size
+            self.behind = len(waiting) - size
             if not line.endswith(b"\n"):
                 continue
             if line not in BLANK:
@@ -425,7 +425,7 @@ class Connection(http_client.HTTPConnection):
             if response.status:  # behind the answer there is nothing but the end
                 raise BrokenPipeError("Lambda hung up")
             try:
-                while not response.advance() and response.more:
+                while not response.advance() and response.behind:
                     pass
                 if 0 < response.status < 300 and response.length != UNTIL_THE_END:
                     response.read_body()
@@ -1433,32 +1433,8 @@ def serve(
     raise SystemExit(0)
 
 
-class bootstrap:  # noqa: N801
-    """What error trackers take for AWS's client, and patch: Sentry's and Honeybadger's look in __main__ for this name.
-
-    They wrap the handler before each call, report a failed init, and send what they hold before an answer is given.
-    """
-
-    class LambdaRuntimeClient:
-        @staticmethod
-        def post_init_error(*_: object) -> None:
-            pass
-
-        post_invocation_result = post_invocation_error = post_init_error
-
-    @staticmethod
-    def handle_event_request(client: object, handler: Handler) -> Handler:
-        return handler
-
-    @classmethod
-    def tell(cls, method: str, *args: object) -> None:
-        try:
-            getattr(cls.LambdaRuntimeClient, method)(None, *args)
-        except BaseException:  # of theirs
-            pass
-
-
-# hasattr() for __await__ takes five times as long. By id, as a metaclass may leave its classes without a hash.
+# What nearly all results are: to look for __await__ in their classes takes five times as long as to look here. By id, as
+# a metaclass may leave its classes without a hash.
 PLAIN_TYPES = {id(kind) for kind in (dict, list, str, bytes, int, float, bool, type(None))}
 
 
@@ -1488,9 +1464,7 @@ def invoke(
 def stream(items: Any, invocation: Invocation, api: RuntimeAPI, shutdown: Shutdown, loop: EventLoop) -> Failure | None:
     """Send what a handler's (async) generator yields, as it does so: what went wrong, if something did.
 
-    The stream is not ended yet: an error would belong to its end.
-
-    Raises NotAccepted when Lambda hangs up.
+    The stream is not ended yet: an error would belong to its end. Raises NotAccepted when Lambda hangs up.
     """
     lost: Exception | None = None
 
@@ -1692,6 +1666,31 @@ class Shutdown:
             if isinstance(answer, Failure):
                 raise answer.exit or SystemExit(f"{answer.type}: {answer.message}")
             raise SystemExit(0)
+
+
+class bootstrap:  # noqa: N801
+    """What error trackers take for AWS's client, and patch: Sentry's and Honeybadger's look in __main__ for this name.
+
+    They wrap the handler before each call, report a failed init, and send what they hold before an answer is given.
+    """
+
+    class LambdaRuntimeClient:
+        @staticmethod
+        def post_init_error(*_: object) -> None:
+            pass
+
+        post_invocation_result = post_invocation_error = post_init_error
+
+    @staticmethod
+    def handle_event_request(client: object, handler: Handler) -> Handler:
+        return handler
+
+    @classmethod
+    def tell(cls, method: str, *args: object) -> None:
+        try:
+            getattr(cls.LambdaRuntimeClient, method)(None, *args)
+        except BaseException:  # of theirs
+            pass
 
 
 # ─── 6. Several invocations at once ─────────────────────────────────────────────────────────────────────────
@@ -1940,7 +1939,7 @@ def work(name: str, address: str, log: Log, concurrency: int = 0, worker: Worker
         handler = load_handler(name)
     except BaseException as error:
         failure = Failure(error)
-    shutdown.check()
+    shutdown.check(failure)
     if failure:
         bootstrap.tell("post_init_error", failure.report())
         return give_up(failure, api.init_error, log, 1)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scripted_api import event
-from support import RUNTIME, RuntimeTestCase, Served
+from support import RUNTIME, RuntimeTestCase, Served, runtime
 
 RETURNS_ITS_NAME = "def handler(event, context): return __name__\n"
 
@@ -393,6 +393,18 @@ class SearchPath(RuntimeTestCase):
             with self.subTest(options=options, rest=rest[0], env=env):
                 found, _ = self.paths(env, [sys.executable, *options, *rest], self.home)
                 self.assertEqual(found, [self.root, *self.own(*options)])
+
+    def test_loading_http_client_leaves_no_trace(self) -> None:
+        for name in (
+            "http.client",
+            "email.message",
+            "urllib.parse",
+            "ssl",
+        ):  # there before: nothing may be lost, either
+            __import__(name)
+        before = dict(sys.modules)
+        self.assertIsNot(runtime.load_http_client(), sys.modules["http.client"])
+        self.assertEqual(dict(sys.modules), before)
 
     def test_the_standard_librarys_http_client(self) -> None:
         """The runtime's own is one without email and ssl; should that no longer work, it is the ordinary one."""

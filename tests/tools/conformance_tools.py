@@ -19,8 +19,8 @@ from typing import Any, Callable
 
 from conformance_cases import Source
 
-PROJECT = Path(__file__).resolve().parent.parent
-FUNCTIONS = PROJECT / "tests" / "functions"
+PROJECT = Path(__file__).resolve().parents[2]
+FUNCTIONS = PROJECT / "tests" / "promises" / "functions"
 DEV = PROJECT / ".dev"
 RIC_VERSION = "4.2.2"
 SAM_VERSION = "1.170.0"  # whose wheel carries the Runtime Interface Emulator

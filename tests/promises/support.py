@@ -27,14 +27,14 @@ from typing import Any, NamedTuple
 
 from scripted_api import Answer, Finished, Request, ScriptedApi, event, frames, run
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 RUNTIME = PROJECT / "runtime.py"
 PYPY = sys.implementation.name == "pypy"  # where some things that tests ask for are not to be had
 BOOTSTRAP = PROJECT / "bootstrap"
 
 # Tests import the module from here. Its .pyc is not written: that would be what `bootstrap` starts from then on.
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(PROJECT))
+sys.path[:0] = [str(PROJECT), str(PROJECT / "tests" / "emulator")]
 import runtime as runtime  # noqa: E402, PLC0414 # for whoever needs it from here
 
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"

@@ -39,7 +39,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-RUNTIME = Path(__file__).resolve().parent.parent / "runtime.py"
+RUNTIME = Path(__file__).resolve().parents[2] / "runtime.py"
 
 HANDLER = """
 import json

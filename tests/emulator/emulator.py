@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT-0
 """A local Lambda in one file, with nothing but the standard library.
 
-    python3 tests/emulator.py invoke --task-root tests/examples/hello --handler app.handler --event '{"a": 1}'
+    python3 tests/emulator/emulator.py invoke --task-root tests/examples/hello --handler app.handler --event '{"a": 1}'
 
     with Emulator("tests/examples/hello", "app.handler", timeout=3) as function:
         result = function.invoke({"name": "Ada"})
@@ -634,7 +634,7 @@ class Sandbox:
 
 # ─── 5. Lambda ──────────────────────────────────────────────────────────────────────────────────────────────
 
-REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 class EmulatorError(Exception):

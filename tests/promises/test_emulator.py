@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+from support import PROJECT, PYPY, RuntimeTestCase  # which puts the emulator's folder on the path
+
+# isort: split
 import emulator
 from emulator import Emulator, EmulatorError, Result
-from support import PROJECT, PYPY, RuntimeTestCase
 
 LIMIT = 6 * 1024 * 1024 + 100  # bytes of a buffered response that Lambda takes
 
@@ -884,7 +886,7 @@ class CommandLineTestCase(EmulatorTestCase):
 
     def words(self, *arguments: str) -> list[str]:
         """The command line; of options given twice the last one counts."""
-        command = [sys.executable, "-B", "tests/emulator.py", "invoke"]
+        command = [sys.executable, "-B", "tests/emulator/emulator.py", "invoke"]
         return [*command, "--task-root", self.root, "--handler", "app.handler", *arguments]
 
     def command(self, *arguments: str, **options: Any) -> Ran:

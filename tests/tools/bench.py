@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT-0
-"""How fast and how small: `make bench`, or python3 tests/bench.py [PART ...] [--quick] [--json FILE]
+"""How fast and how small: `make bench`, or python3 tests/tools/bench.py [PART ...] [--quick] [--json FILE]
 
     warm      time and CPU of an invocation, by the size of its event
     cold      from exec to the first `GET next` and to the first answer
@@ -34,11 +34,12 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "promises"))
 from conformance_tools import LAMBDA_ENV, PROJECT, RIC_VERSION, CannotRun, awslambdaric, pip, set_up, write_files
 from scripted_api import Child, ScriptedApi
 from scripted_api import event as event_answer
 
-SERVER = PROJECT / "tests" / "bench_server.c"
+SERVER = PROJECT / "tests" / "tools" / "bench_server.c"
 MB = 1 << 20
 
 # The functions. Each is a file of the task root, and its handler is called handler.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT-0
-"""The same as AWS's own, or better on purpose: `make conformance`, or python3 tests/conformance.py [PART ...]
+"""The same as AWS's own, or better on purpose: `make conformance`, or python3 tests/tools/conformance.py [PART ...]
 
     ric      every case of conformance_cases.py through AWS's Python client (awslambdaric) and through this runtime,
              against one scripted Runtime API: what the two send, log and end with is the same, or a ★ with its reason
@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "promises"))
 from conformance_cases import CASES, CAUSE, ERROR_TYPE, Case
 from conformance_emulators import modes, streams, under_rie
 from conformance_tools import (

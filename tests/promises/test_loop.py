@@ -404,6 +404,21 @@ class WhileSending(RuntimeTestCase):
         self.assertEqual([one.request_id for one in served.answers], ["id-1", "id-2"])
         self.assertIn("413", served.stdout)
 
+    def test_an_early_answer_whose_body_comes_later(self) -> None:
+        """It accepts, as cargo-lambda's does before it has read all: the stream goes on to its end."""
+        self.app("""
+            import time
+            def stream():
+                for item in "abcde":
+                    yield item
+                    time.sleep(0.06)
+            def handler(event, context): return stream() if event == 1 else event
+        """)
+        early: Answer = [b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n", 0.1, b"OK", READ]
+        served = self.serve(*numbered(2), response=[early])
+        self.assertEqual([one.body for one in served.answers], [b"abcde", b"2"])
+        self.assertEqual((served.stdout, served.stderr), ("", ""))
+
     def test_an_early_answer_that_lasts_until_the_end(self) -> None:
         self.app(
             "import time\ndef stream():\n    for _ in range(5):\n        yield 'x'\n        time.sleep(0.05)\n"
