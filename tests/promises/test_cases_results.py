@@ -560,7 +560,7 @@ class ModulesWithNamesOfTheStandardLibrary(RuntimeTestCase):
                 self.assertEqual(self.results(self.serve(event(), handler=handler)), [["queue.worker", 1]])
 
     def test_the_runtime_needs_none_of_the_users_files(self) -> None:
-        """runtime-unharmed-by-json, -logging, -asyncio, -asyncio-async: all names at once, of whatever it may import."""
+        """runtime-unharmed-by-json, -logging, -asyncio, -asyncio-async: all that it may import at once."""
         names = {*self.users, *self.librarys, "contextvars", "heapq", "bisect", "struct", "abc", "stat", "atexit",
                  "binascii", "errno", "time", "itertools", "reprlib", "copyreg", "enum", "_strptime"}  # fmt: skip
         for name in names - set(sys.builtin_module_names):
