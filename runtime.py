@@ -104,7 +104,7 @@ def invoke(handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, 
         result = bootstrap.handle_event_request(None, handler)(event, LambdaContext(invocation))
         kind = type(result)
         if kind in PLAIN_TYPES:
-            return encode_result(result)
+            return encode(result, as_result)
         call = partial(deliver, result, invocation, api, log, loop)
         return loop.lend(call) if hasattr(kind, "__await__") or hasattr(kind, "__anext__") else call()
     except RuntimeAPIError:
@@ -123,7 +123,7 @@ def deliver(result: Any, invocation: Invocation, api: RuntimeAPI, log: Log, loop
         result = loop.run(result)
     if hasattr(type(result), "__anext__"):
         result = loop.iterate(result)
-    return stream(result, invocation, api, log) if hasattr(type(result), "__next__") else encode_result(result)
+    return stream(result, invocation, api, log) if hasattr(type(result), "__next__") else encode(result, as_result)
 
 
 def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Result | None:
@@ -134,14 +134,14 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Res
             item = next(items)
             shutdown.check()
             if api.streaming:
-                api.send_chunk(encode_item(item))
+                api.send_chunk(encode(item, as_item))
             elif isinstance(item, dict):  # a prelude: HTTP status and headers, parted from the body by eight NULs
-                api.stream(invocation, HTTP_RESPONSE, encode_prelude(item), bytes(8))
+                api.stream(invocation, HTTP_RESPONSE, encode(item, as_prelude), bytes(8))
             else:
-                api.stream(invocation, BYTES, encode_item(item))
+                api.stream(invocation, BYTES, encode(item, as_item))
     except StopIteration as end:
         if end.value is not None and not api.streaming:
-            return encode_result(end.value)
+            return encode(end.value, as_result)  # type: ignore[no-any-return]
         if end.value is not None:
             log.warning("A stream has no place for what the generator returned after its first item: it is lost")
         elif not api.streaming:
@@ -158,28 +158,19 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Res
 API_VERSION, EXTENSION_API_VERSION = "2018-06-01", "2020-01-01"
 USER_AGENT = f"runtime.py/{__version__} Python/{sys.version.split()[0]}"  # Lambda records the first word
 
-# Headers of `next`, in lower case as they are looked up.
-REQUEST_ID = "lambda-runtime-aws-request-id"
-DEADLINE_MS = "lambda-runtime-deadline-ms"
-FUNCTION_ARN = "lambda-runtime-invoked-function-arn"
-TRACE_ID = "lambda-runtime-trace-id"
-CLIENT_CONTEXT = "lambda-runtime-client-context"
-COGNITO_IDENTITY = "lambda-runtime-cognito-identity"
-TENANT_ID = "lambda-runtime-aws-tenant-id"
-INVOCATION_ID = "lambda-runtime-invocation-id"
-CONTENT_TYPE = "content-type"
+# Headers of `next`, in lower case as they are looked up; those of a response or an error.
+REQUEST_ID, INVOCATION_ID = "lambda-runtime-aws-request-id", "lambda-runtime-invocation-id"
+DEADLINE_MS, FUNCTION_ARN = "lambda-runtime-deadline-ms", "lambda-runtime-invoked-function-arn"
+CLIENT_CONTEXT, COGNITO_IDENTITY = "lambda-runtime-client-context", "lambda-runtime-cognito-identity"
+TRACE_ID, TENANT_ID, CONTENT_TYPE = "lambda-runtime-trace-id", "lambda-runtime-aws-tenant-id", "content-type"
 
-# Headers of a response or an error.
 ERROR_TYPE_HEADER = "Lambda-Runtime-Function-Error-Type"
 ERROR_BODY_HEADER = "Lambda-Runtime-Function-Error-Body"
 XRAY_CAUSE_HEADER = "Lambda-Runtime-Function-XRay-Error-Cause"
-INVOCATION_ID_HEADER = "Lambda-Runtime-Invocation-Id"
-STREAM_HEADERS = f"""Lambda-Runtime-Function-Response-Mode: streaming\r
-Transfer-Encoding: chunked\r
-Trailer: {ERROR_TYPE_HEADER}, {ERROR_BODY_HEADER}\r
-"""
-
+STREAM_HEADERS = "Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n"
+TRAILER_HEADER = f"Trailer: {ERROR_TYPE_HEADER}, {ERROR_BODY_HEADER}\r\n"
 JSON, BYTES = "application/json", "application/octet-stream"
+WIRE = ("utf-8", "surrogateescape")  # headers go back in the bytes in which they came
 HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"  # a stream that begins with a prelude
 
 PAUSES = (0.1, 0.2, 0.4, 0.8)  # seconds between attempts
@@ -227,13 +218,14 @@ class Response(HTTPResponse):
     http.client reads the bodies. The heads are read here, because its way through email takes ten times as long.
     """
 
+    status, body, _method = 0, b"", None
+
     def __init__(self, sock: SocketType) -> None:
         self.fp: Any = io.BufferedReader(io.FileIO(sock.fileno(), closefd=False), 1 << 16)
-        self._method, self.status = None, 0
 
     def receive(self) -> None:
         """Read an answer. Raises ConnectionError if none comes, ValueError or HTTPException if it is cut or garbled."""
-        self.status, self.body = 0, b""
+        self.body = b""
         self.begin()
         self.body = self.read()
 
@@ -314,11 +306,11 @@ class RuntimeAPI(HTTPConnection):
 
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror
         """
-        if self.streaming:
-            return self.end_stream(failure)
         request, echo = self._answer(invocation, "error")
-        self._call(request, failure.headers() + echo, failure.body())
-        return None
+        if self.streaming:
+            self.end_stream(failure)
+        else:
+            self._call(request, failure.headers() + echo, failure.body())
 
     def init_error(self, failure: Failure) -> None:
         """Say that there is no handler: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-initerror"""
@@ -336,7 +328,7 @@ class RuntimeAPI(HTTPConnection):
         except OSError as error:
             raise RuntimeAPIError(self._stream, error) from None
         self.streaming = True
-        head = f"{self._stream}{self._common}{STREAM_HEADERS}Content-Type: {content_type}\r\n{echo}\r\n"
+        head = f"{self._stream}{self._common}{STREAM_HEADERS}{TRAILER_HEADER}Content-Type: {content_type}\r\n{echo}\r\n"
         body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks if chunk)
         self._send_stream(head.encode(*WIRE) + body)
 
@@ -349,7 +341,7 @@ class RuntimeAPI(HTTPConnection):
         """End a stream. What went wrong goes into two trailers, which are headers behind the body."""
         trailers = ""
         if failure:
-            body = import_standard("binascii").b2a_base64(failure.body(), newline=False).decode()
+            body = import_standard("binascii").b2a_base64(failure.body()).decode().strip()
             trailers = f"{ERROR_TYPE_HEADER}: {failure.recorded_type}\r\n{ERROR_BODY_HEADER}: {body}\r\n"
         self._send_stream(f"0\r\n{trailers}\r\n".encode(), last=True)
 
@@ -386,9 +378,11 @@ class RuntimeAPI(HTTPConnection):
 
     def _answer(self, invocation: Invocation, call: str) -> tuple[str, str]:
         """The request of an answer, and the header that it repeats if the invocation came with it."""
-        request_id = re.sub("[^A-Za-z0-9-]", quote, invocation.request_id)  # whatever it is, one segment of the path
+        request_id = invocation.request_id
+        if not re.fullmatch("[A-Za-z0-9-]+", request_id):  # an odd one stays one segment of the path
+            request_id = "".join(f"%{byte:02X}" for byte in request_id.encode(*WIRE))
         nonce = invocation.headers.get(INVOCATION_ID)
-        echo = f"{INVOCATION_ID_HEADER}: {nonce}\r\n" if nonce else ""
+        echo = f"Lambda-Runtime-Invocation-Id: {nonce}\r\n" if nonce else ""
         return f"POST {self._base}/invocation/{request_id}/{call}", echo
 
     def _call(self, request: str, headers: str = "", body: bytes = b"") -> Response:
@@ -455,13 +449,6 @@ class RuntimeAPI(HTTPConnection):
             raise RuntimeAPIError(self._stream, hung_up)
 
 
-WIRE = ("utf-8", "surrogateescape")  # headers are sent back in the bytes in which they came
-
-
-def quote(character: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in character[0].encode(*WIRE))
-
-
 # ─── Invocation and context ─────────────────────────────────────────────────────────────────────────────────────────
 # What a handler gets, made from the headers of `next`.
 # https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
@@ -497,13 +484,9 @@ class CognitoIdentity(Fields): ...  # who authorized the request
 
 
 CLIENT_FIELDS = ("installation_id", "app_title", "app_version_name", "app_version_code", "app_package_name")
-FUNCTION = {  # what is the same for all invocations
-    "log_group_name": os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME"),
-    "log_stream_name": os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME"),
-    "function_name": os.environ.get("AWS_LAMBDA_FUNCTION_NAME"),
-    "memory_limit_in_mb": os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),
-    "function_version": os.environ.get("AWS_LAMBDA_FUNCTION_VERSION"),
-}
+VARIABLES = ("log_group_name", "log_stream_name", "function_name", "function_memory_size", "function_version")
+FUNCTION = {name: os.environ.get(f"AWS_LAMBDA_{name.upper()}") for name in VARIABLES}  # the same for all invocations
+FUNCTION["memory_limit_in_mb"] = FUNCTION.pop("function_memory_size")
 
 
 class LambdaContext(Fields):
@@ -529,14 +512,9 @@ class LambdaContext(Fields):
         identity, pool = sent.get("cognitoIdentityId"), sent.get("cognitoIdentityPoolId")
         self.identity = CognitoIdentity(cognito_identity_id=identity, cognito_identity_pool_id=pool)
         self.tenant_id = headers.get(TENANT_ID) or None
-        self._trace_id = headers.get(TRACE_ID)
+        self.trace_id = headers.get(TRACE_ID)  # the environment has it only if one invocation at a time is in work
         deadline = headers.get(DEADLINE_MS, "")
         self._epoch_deadline_time_in_ms = int(deadline) if deadline.isdecimal() else 0  # AWS's name; people use it
-
-    @property
-    def trace_id(self) -> str | None:
-        """The X-Ray trace header. The environment has it only while one invocation at a time is in work."""
-        return self._trace_id
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda ends this invocation; never negative, 0 if no deadline is known."""
@@ -544,14 +522,12 @@ class LambdaContext(Fields):
 
     def w3c(self) -> dict[str, str]:
         """The caller's W3C trace context: what it sent of traceparent, tracestate and baggage."""
-        sent = self._w3c if isinstance(self._w3c, dict) else {}
-        fields = ("traceparent", "tracestate", "baggage")
-        return {name: sent[name] for name in fields if isinstance(sent.get(name), str)}
+        sent = self._w3c.items() if isinstance(self._w3c, dict) else ()
+        return {k: v for k, v in sent if k in ("traceparent", "tracestate", "baggage") and isinstance(v, str)}
 
     def log(self, message: object) -> None:
         """Write a message to the log as it is, without level, time or line break."""
-        write = self._log.write if self._log else sys.stdout.write
-        write(str(message))
+        (self._log or sys.stdout).write(str(message))
 
 
 def as_object(value: Any, what: str) -> dict[str, Any] | None:
@@ -576,12 +552,11 @@ UTF_8 = ("utf-8", "backslashreplace")  # half of a surrogate pair becomes \ud83d
 
 
 class RuntimeFailure(Exception):
-    """An error that the runtime finds itself, reported as `Runtime.<kind>` with a stack of formatted frames."""
+    """An error that the runtime finds itself, reported as `Runtime.<kind>`, with a stack of formatted frames."""
 
-    def __init__(self, kind: str, message: str, stack: list[str] | None = None) -> None:
+    def __init__(self, kind: str, message: object, stack: list[str] | None = None) -> None:
         super().__init__(message)
-        self.kind = kind
-        self.stack = stack or []
+        self.kind, self.stack = kind, stack or []
 
 
 def load_handler(name: str) -> Handler:
@@ -610,11 +585,7 @@ def load_handler(name: str) -> Handler:
     raise RuntimeFailure("HandlerNotFound", f"Handler '{function}' missing on module '{path}'{what}")
 
 
-def refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-decode_json = JSONDecoder(parse_constant=refuse_constant).decode
+decode_json = JSONDecoder(parse_constant=int).decode  # NaN and Infinity are a ValueError, as they are not JSON
 encode_json = JSONEncoder(ensure_ascii=False).encode
 encode_json_quickly = JSONEncoder(ensure_ascii=False, check_circular=False).encode  # a cycle is a RecursionError, too
 encode_json_in_ascii = JSONEncoder().encode
@@ -635,44 +606,41 @@ def decode_event(invocation: Invocation) -> Any:
         raise RuntimeFailure("UnmarshalError", f"Unable to unmarshal input: {error}") from None
 
 
-def encode_result(value: Any) -> Result:
-    """A result's body and content type: bytes as they are, anything else as JSON. Raises RuntimeFailure."""
+def encode(value: Any, how: Callable[[Any], Any]) -> Any:
+    """What a handler returned or yielded, encoded in one of the ways below. Raises RuntimeFailure (MarshalError)."""
     try:
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            return as_bytes(value), BYTES
-        return result_json(value).encode(*UTF_8), JSON
+        return how(value)
     except Exception as error:
         raise RuntimeFailure("MarshalError", f"Unable to marshal response: {error}") from None
 
 
-def encode_item(item: Any) -> bytes:
-    """An item of a stream: text in UTF-8, or bytes as they are. Raises RuntimeFailure."""
-    try:
-        return item.encode() if isinstance(item, str) else as_bytes(item)
-    except (TypeError, UnicodeEncodeError) as error:
-        raise RuntimeFailure("MarshalError", f"Unable to marshal response: an item of the stream: {error}") from None
+def as_result(value: Any) -> Result:
+    """A result's body and content type: bytes as they are, anything else as JSON."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return as_item(value), BYTES
+    return as_json(value).encode(*UTF_8), JSON
 
 
-def as_bytes(value: Any) -> bytes:
+def as_item(value: Any) -> bytes:
+    """An item of a stream: text in UTF-8, or bytes as they are."""
+    if isinstance(value, str):
+        return value.encode()
     return value if type(value) is bytes else memoryview(value).tobytes()
 
 
-def encode_prelude(item: dict[str, Any]) -> bytes:
-    """The HTTP status, headers and cookies before the body of a stream. Raises RuntimeFailure."""
-    try:
-        prelude = {"statusCode": 200, "headers": {}, "cookies": [], **item}
-        prelude["headers"] = dict(prelude["headers"])  # of any mapping
-        if "body" in item:
-            raise TypeError("a prelude has no body: yield it as the next items")
-        for text in (*prelude["headers"], *prelude["headers"].values(), *prelude["cookies"]):
-            if not isinstance(text, str):
-                raise TypeError(f"headers and cookies must be strings, not {text!r}")
-        return encode_json(prelude).encode(*UTF_8)
-    except Exception as error:
-        raise RuntimeFailure("MarshalError", f"Unable to marshal response: {error}") from None
+def as_prelude(item: dict[str, Any]) -> bytes:
+    """The HTTP status, headers and cookies before the body of a stream."""
+    prelude = {"statusCode": 200, "headers": {}, "cookies": [], **item}
+    prelude["headers"] = headers = dict(prelude["headers"])  # of any mapping
+    if "body" in item:
+        raise TypeError("a prelude has no body: yield it as the next items")
+    for text in (*headers, *headers.values(), *prelude["cookies"]):
+        if not isinstance(text, str):
+            raise TypeError(f"headers and cookies must be strings, not {text!r}")
+    return encode_json(prelude).encode(*UTF_8)
 
 
-def result_json(value: Any) -> str:
+def as_json(value: Any) -> str:
     """JSON as AWS's client writes it: a Decimal is a number, bytes are text, an object with `_asdict()` is an object.
 
     json's C encoder does it all for built-in types, and nearly every result has only these. It writes a namedtuple as a
@@ -737,21 +705,23 @@ class Failure:
         return encode_json(self.report).encode(*UTF_8)
 
     def headers(self) -> str:
-        error_type = f"{ERROR_TYPE_HEADER}: {self.recorded_type}\r\n"
-        return f"Content-Type: {JSON}\r\n{error_type}{XRAY_CAUSE_HEADER}: {self.xray_cause()}\r\n"
+        types = f"Content-Type: {JSON}\r\n{ERROR_TYPE_HEADER}: {self.recorded_type}\r\n"
+        return f"{types}{XRAY_CAUSE_HEADER}: {self.xray_cause()}\r\n"
 
     def xray_cause(self) -> str:
         """What X-Ray shows of the error. It is cut to what Lambda keeps: the message first, then the outer frames.
 
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror
         """
-        message, frames = self.message, self.frames
+        message, frames, directory = self.message, self.frames, ""
+        with suppress(OSError):  # it was removed
+            directory = os.getcwd()
         kind = "LambdaValidationError" if self.type.startswith("Runtime.") else self.type[:1000]
         while True:
             stack = [{"path": frame.filename, "line": frame.lineno, "label": frame.name} for frame in frames]
             exceptions = [{"message": message, "type": kind, "stack": stack}]
             paths = sorted({frame.filename for frame in frames})
-            cause = {"working_directory": working_directory(), "exceptions": exceptions, "paths": paths}
+            cause = {"working_directory": directory, "exceptions": exceptions, "paths": paths}
             text = encode_json_in_ascii(cause)
             if len(text) < XRAY_CAUSE_LIMIT:
                 return text
@@ -781,12 +751,6 @@ def user_stack(error: BaseException) -> tuple[list[Any], list[str], str]:
 NOT_THE_USERS = re.compile(rf"{re.escape(user_stack.__code__.co_filename)}$|.*\bimportlib\b").match
 
 
-def working_directory() -> str:
-    with suppress(OSError):  # it was removed
-        return os.getcwd()
-    return ""
-
-
 # ─── Async ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 # One event loop for the life of the process, so that clients made on it stay usable. It runs in the main thread, where
 # asyncio handles signals; `serve` runs in another thread, where it may block without holding up the user's tasks.
@@ -812,13 +776,10 @@ class EventLoop:
         """The loop that the user's module made while it was imported, else a new one. A closed one is replaced."""
         if self._loop is None or self._loop.is_closed():
             asyncio, warnings = import_standard("asyncio"), import_standard("warnings")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Python 3.12 warns where there is no loop yet
-                try:
-                    self._loop = asyncio.get_event_loop()
-                except RuntimeError:
-                    self._loop = asyncio.new_event_loop()
-            if self._loop.is_closed():
+            with warnings.catch_warnings(), suppress(RuntimeError):  # as a Python warns or raises where there is none
+                warnings.simplefilter("ignore")
+                self._loop = asyncio.get_event_loop()
+            if self._loop is None or self._loop.is_closed():
                 self._loop = asyncio.new_event_loop()
             asyncio.set_event_loop(self._loop)
         return self._loop
@@ -886,15 +847,13 @@ class EventLoop:
 
     def close(self) -> None:
         """Cancel what is left, so that its `finally` runs. A task that goes on is left after a second."""
-        if self._loop is None or self._loop.is_closed():
-            return
-        asyncio = import_standard("asyncio")
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            self._loop.run_until_complete(asyncio.wait(tasks, timeout=1))
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        if self._loop and not self._loop.is_closed():
+            tasks = import_standard("asyncio").all_tasks(self._loop)
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                self._loop.run_until_complete(import_standard("asyncio").wait(tasks, timeout=1))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
 
 
 async def outcome_of(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
@@ -906,13 +865,12 @@ async def outcome_of(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | No
 
 
 def value_of(outcome: tuple[Any, BaseException | None]) -> Any:
-    value, error = outcome
     try:
-        if error is not None:
-            raise error
-        return value
+        if outcome[1] is not None:
+            raise outcome[1]
+        return outcome[0]
     finally:
-        del error, outcome  # an exception that knows this frame would keep itself alive
+        del outcome  # an exception that knows this frame would keep itself alive
 
 
 # ─── Logging ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -968,12 +926,10 @@ class Log:
     def connect(self, path: str) -> None:
         """Have standard output and error go to a Unix socket, as Lambda wants it of several workers."""
         provider = SocketType(AF_UNIX)
-        try:
+        with suppress(OSError):  # there is none: standard output stays what it was
             provider.connect(path)
             os.dup2(provider.fileno(), 1)
             os.dup2(provider.fileno(), 2)
-        except OSError as error:
-            self.warning(f"There is no log at {path}: {error}")
         provider.close()
 
     @property
@@ -1003,9 +959,6 @@ class Log:
             try:
                 while data:
                     data = data[os.write(self._fd, data) :]
-            except BlockingIOError:  # asyncio makes the pipes non-blocking that it is given
-                os.set_blocking(self._fd, True)
-                os.write(self._fd, data)
             finally:
                 if self.process_lock >= 0:
                     os.lockf(self.process_lock, os.F_ULOCK, 0)
@@ -1077,14 +1030,13 @@ def import_standard(name: str) -> Any:
 def set_up_logging(logging: Any, log: Log) -> None:
     """Give the root logger the handler, filter and level that it has on Lambda."""
 
-    class LambdaLoggerFilter(logging.Filter):  # type: ignore[misc]
-        def filter(self, record: Any) -> bool:
-            record.aws_request_id = log.invocation.request_id
-            record.tenant_id = log.invocation.headers.get(TENANT_ID)
-            return True
+    def add_ids(record: Any) -> bool:  # a filter, as users copy it to handlers of their own
+        record.aws_request_id = log.invocation.request_id
+        record.tenant_id = log.invocation.headers.get(TENANT_ID)
+        return True
 
     class JsonFormatter(logging.Formatter):  # type: ignore[misc]
-        known = {*vars(logging.makeLogRecord({})), "message", "asctime", "aws_request_id", "tenant_id"}
+        known = {*vars(logging.makeLogRecord({})), "message", "asctime", "aws_request_id", "tenant_id"} - {"taskName"}
 
         def format(self, record: Any) -> str:
             fields = {
@@ -1121,7 +1073,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
     line = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
     handler = LambdaLoggerHandler()
     handler.setFormatter(JsonFormatter(datefmt=DATE + "Z") if log.json else logging.Formatter(line, DATE))
-    handler.addFilter(LambdaLoggerFilter())
+    handler.addFilter(add_ids)
     logging.Formatter.converter = gmtime
     logging.root.addHandler(handler)
     level = logging.getLevelName({"TRACE": "DEBUG"}.get(log.level, log.level))
@@ -1142,8 +1094,7 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("_HANDLER", "")
     if not address:
         raise SystemExit(
-            "AWS_LAMBDA_RUNTIME_API is not set: it is the address of the Runtime API, and Lambda sets it. To run a "
-            "function locally start it from an emulator, such as the project's own (make invoke), AWS's RIE or SAM."
+            "AWS_LAMBDA_RUNTIME_API is not set. Lambda sets it; to run a function locally, try `make invoke`"
         )
     # Freed memory of up to twice the largest piece freed so far stays with glibc (mallopt(3), M_MMAP_THRESHOLD). After
     # this piece large events reuse theirs; to get it from the system each time takes up to a third of their CPU time.
@@ -1166,7 +1117,7 @@ def set_up_path() -> list[str]:
     https://docs.aws.amazon.com/lambda/latest/dg/python-package.html#python-package-searchpath
     """
     own = sys.path[:]
-    folders = [os.environ.get("LAMBDA_TASK_ROOT") or working_directory()]
+    folders = [os.environ.get("LAMBDA_TASK_ROOT") or os.getcwd()]
     if os.path.realpath(sys.prefix) != os.path.realpath("/opt/python"):  # or else it is no layer, but this interpreter
         site_packages = f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
         folders += filter(os.path.isdir, (site_packages, "/opt/python"))
