@@ -247,13 +247,13 @@ def serve(arguments: argparse.Namespace) -> int:
         usage_error(f"PORT: cannot listen on 127.0.0.1:{arguments.port}: {error.strerror}")
     url = f"http://127.0.0.1:{server.port}"
     command = f"aws lambda invoke --endpoint-url {url} --region {function.region} --no-sign-request"
-    print(
-        f"{arguments.handler} of {arguments.task_root} listens on {url}/ until Ctrl-C. Open that in a browser, or:\n"
-        f"  curl -N {url}/\n"
-        f"  {command} --function-name {function.name} response.json\n",
-        file=sys.stderr, flush=True,
-    )  # fmt: skip
     with server, function, suppress(SystemExit):
+        print(
+            f"{arguments.handler} of {arguments.task_root} listens on {url}/ until Ctrl-C. Open it in a browser, or:\n"
+            f"  curl -N {url}/\n"
+            f"  {command} --function-name {function.name} response.json\n",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
         server.serve_forever()
     return 0
 

@@ -14,13 +14,14 @@ import re
 import socket
 import socketserver
 import struct
+import sys
 import time
 import uuid
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import parse_qs, parse_qsl, unquote
 
 from emulator import HTTP_INTEGRATION, SEPARATOR, TENANT, Emulator, EmulatorError, Result, new_trace
@@ -55,8 +56,10 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().__init__(("127.0.0.1", port), Caller)
         self.port: int = self.server_address[1]
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: `Caller` has, unless the caller is gone."""
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a caller that is gone."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
     def server_close(self) -> None:
         super().server_close()
@@ -90,6 +93,7 @@ class Caller(http.server.BaseHTTPRequestHandler):
             status, kind, message = error.args
             self.reply(status, [("x-amzn-ErrorType", kind)], json.dumps({"Type": "User", "message": message}).encode())
         except EmulatorError as error:  # the function cannot be started, or has been ended
+            self.server.function.note(str(error))
             self.reply(500, [("x-amzn-ErrorType", "ServiceException")], json.dumps({"message": str(error)}).encode())
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer  # noqa: N815
@@ -359,9 +363,10 @@ class Caller(http.server.BaseHTTPRequestHandler):
 
 def http_response(result: Result) -> tuple[int, Headers, bytes]:
     """The HTTP response that a function's result means. Raises ValueError if it means none."""
-    if not result.content_type.startswith("application/json"):
+    try:
+        value = json.loads(result.payload)
+    except ValueError:
         return 200, [("Content-Type", result.content_type)], result.payload
-    value = json.loads(result.payload)
     if not isinstance(value, dict) or "statusCode" not in value:
         return 200, [], result.payload
     status, headers, cookies = value["statusCode"], value.get("headers") or {}, value.get("cookies") or []
