@@ -1161,6 +1161,9 @@ class CommandLine(CommandLineTestCase):
         first, second = ran.stdout.splitlines()
         self.assertEqual((ran.status, json.loads(first)["errorType"], second), (1, "ZeroDivisionError", "[2, 0.5]"))
         self.assertEqual(ran.stderr.count("Init Duration"), 1)
+        self.app("def handler(event, context):\n    yield {'statusCode': 200 + event}\n    yield 'x'")
+        ran = self.command("--events", lines)
+        self.assertEqual((ran.stdout, re.findall("HTTP (.*)", ran.stderr)), ("xx", ["201", "202"]))
 
     def test_an_event_beside_the_function(self) -> None:
         self.app(self.ECHO)

@@ -187,7 +187,7 @@ class Invoke(ServingTestCase):
 
     def test_what_is_refused(self) -> None:
         """With AWS's own types of errors, which SDKs turn into exceptions, and before anything runs."""
-        large = b'"%s"' % (b"x" * SIX_MB)
+        large = b'"%s"' % (b"x" * (SIX_MB - 1))
         rows: list[tuple[int, str, str, bytes, dict[str, str]]] = [
             (413, "RequestEntityTooLargeException", "smaller than 6291456 bytes", large, {}),
             (
@@ -278,6 +278,7 @@ class InvokeStream(ServingTestCase):
         data = b"".join(message.payload for message in stream if message.kind == "PayloadChunk")
         prelude, _, body = data.partition(bytes(8))
         self.assertEqual((json.loads(prelude)["statusCode"], body), (201, b"onetwo"))
+        self.assertEqual(self.invoke("http").body, data, "nor is it Invoke's")
 
     def test_failures(self) -> None:
         """What has been sent is not taken back; the last message says what went wrong."""
@@ -371,6 +372,7 @@ class FunctionUrl(ServingTestCase):
         pieces = iter([b"one", b"two"])
         reply = self.call("POST", "/", pieces, {"Content-Type": "text/plain"}, connection, encode_chunked=True)
         self.assertEqual(reply.json()[1], "onetwo")
+        self.assertEqual(self.call("OPTIONS", "/", connection=connection).status, 200, "nothing is left of it")
         head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n"
         with socket.create_connection(("127.0.0.1", self.server.port), timeout=20) as wire:
             wire.sendall(head + b"Expect: 100-continue\r\nConnection: close\r\n\r\n")
@@ -566,6 +568,8 @@ class FunctionUrl(ServingTestCase):
             reply = self.call("HEAD", path, connection=connection)
             self.assertEqual((reply.status, reply.headers["x-a"], reply.body), (200, "HEAD", b""))
         self.assertEqual(reply.headers["Content-Length"], "4")
+        raw = self.raw(b"HEAD / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        self.assertTrue(raw.endswith(b"\r\n\r\n"), raw)
         self.assertEqual(self.call("GET", "/", connection=connection).body, b"body")
 
     def test_connections_are_kept(self) -> None:
@@ -651,6 +655,34 @@ class Environments(ServingTestCase):
             self.assertEqual([report["record"]["status"] for report in reports], ["success"] * 4)
             self.assertEqual(sum("initDurationMs" in report["record"]["metrics"] for report in reports), 1)
 
+    def test_managed_instances_that_start(self) -> None:
+        """Nobody's time runs during init, and who waited for an init that fails learns why."""
+        slow = "import time\ntime.sleep(1.5)\n"
+        for end, expected in (("", [1, 2]), ("raise ValueError('no')\n", ["ValueError"] * 2)):
+            self.app(slow + end + "def handler(event, context): return event")
+            self.listen(concurrency=1, timeout=1, env={"AWS_LAMBDA_MAX_CONCURRENCY": "2"})
+            with ThreadPoolExecutor(2) as callers:
+                values = [reply.json() for reply in callers.map(self.invoke, (1, 2))]
+            self.assertEqual([one["errorType"] if isinstance(one, dict) else one for one in values], expected)
+
+    def test_lines_of_several_are_not_mixed(self) -> None:
+        """Each prints a part of a line while both are at work."""
+        self.listen(
+            """
+            import glob, time
+            def meet(place, name):
+                open(f"{place}-{name}", "w").close()
+                while len(glob.glob(f"{place}-*")) < 2: time.sleep(0.005)
+            def handler(event, context):
+                meet("before", event)
+                print("<one>", end="")
+                meet("after", event)
+            """
+        )
+        with ThreadPoolExecutor(2) as callers:
+            list(callers.map(self.invoke, range(2)))
+        self.assertEqual(self.log().count("<one>\n"), 2, self.log())
+
     def test_a_failing_process_takes_no_other_along(self) -> None:
         """A crash or a time-out is one invocation's; the next gets a fresh process."""
         self.listen(
@@ -695,6 +727,7 @@ class Environments(ServingTestCase):
             """
             import os, time
             def handler(event, context):
+                print("pid", os.getpid())
                 while event == "wait" and not os.path.exists(".go"): time.sleep(0.005)
                 return "old"
             """,
@@ -702,13 +735,15 @@ class Environments(ServingTestCase):
         )
         with ThreadPoolExecutor(1) as caller:
             waiting = caller.submit(self.invoke, "wait")
-            self.assertTrue(until(lambda: "START" in self.log()))
+            self.assertTrue(until(lambda: "pid " in self.log()))
             self.app("def handler(event, context): return 'new'")
             self.assertEqual(self.invoke(1).json(), "new")
             self.assertFalse(waiting.done())
             self.write(".go")
             self.assertEqual(waiting.result(20).json(), "old")
         self.assertEqual(self.log().count("emulator: app.py has changed: "), 1)
+        old = int(re.findall(r"^pid (\d+)$", self.log(), re.MULTILINE)[0])
+        self.assertTrue(until(lambda: not alive(old)), "it goes when its work is done")
         pid = self.function.pid
         self.write(".hidden")
         self.write("__pycache__/app.cpython-311.pyc")
@@ -770,11 +805,15 @@ class Command(RuntimeTestCase):
         return json.loads(connection.getresponse().read())
 
     def test_it_ends_with_all_that_it_started(self) -> None:
-        """Whatever the function does at that moment; those who want may clean up."""
+        """Whatever the function does at that moment, and however often it is told; those who want may clean up."""
         self.app(
             """
             import os, signal, subprocess, sys, time
-            signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"cleaned up\\n"), sys.exit(0)))
+            def clean_up(*_):
+                os.write(1, b"cleaning up\\n")
+                time.sleep(0.1)
+                sys.exit(0)
+            signal.signal(signal.SIGTERM, clean_up)
             def handler(event, context):
                 print("pids", os.getpid(), subprocess.Popen(["sleep", "60"]).pid)
                 if event == "work": time.sleep(60)
@@ -794,9 +833,10 @@ class Command(RuntimeTestCase):
                         if event == "idle":
                             next(line for line in lines if line.startswith("REPORT"))
                         process.send_signal(number)
+                        next(line for line in lines if line == "cleaning up\n")
+                        process.send_signal(number)
                         self.assertEqual(process.wait(10), 0)
                     rest = process.stderr.read().decode()
-                    self.assertIn("cleaned up\n", rest)
                     self.assertNotIn("tests/emulator/", rest)
                     self.assertTrue(until(lambda: not any(alive(int(pid)) for pid in pids), 2))  # noqa: B023
 
