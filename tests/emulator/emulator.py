@@ -581,9 +581,13 @@ class Sandbox:
 
     # What the Emulator asks of it, with `changed` held.
 
+    def has_ended(self) -> bool:
+        """Whether it is of no use any more; one whose init has failed has yet to tell somebody why."""
+        return self.exit_status is not None and self.init_ms is not None
+
     def suits(self, tenant: str) -> bool:
         """What was used for one tenant is never used for another."""
-        return self.tenant == tenant or not (self.used or self.in_work)
+        return not self.has_ended() and (self.tenant == tenant or not (self.used or self.in_work))
 
     def is_ready(self) -> bool:
         """Whether init is over: the runtime and all extensions have asked for an event."""
@@ -952,9 +956,8 @@ class Emulator:
                 if self._closed:
                     raise EmulatorError("the function has been ended")
                 self._look_for_changes()
-                for sandbox in [one for one in self._sandboxes if one.exit_status is not None and not one.in_work]:
-                    if sandbox.init_ms is not None:  # else it has an error to tell
-                        self._retire(sandbox)
+                for sandbox in [one for one in self._sandboxes if one.has_ended() and not one.in_work]:
+                    self._retire(sandbox)
                 present = [sandbox for sandbox in self._sandboxes if not sandbox.stale]
                 fitting = [sandbox for sandbox in present if sandbox.in_work < self.at_once and sandbox.suits(tenant)]
                 idle = [sandbox for sandbox in present if not sandbox.in_work]
@@ -996,10 +999,11 @@ class Emulator:
 
     def _retire(self, sandbox: Sandbox) -> None:
         """End an environment, while others go on."""
-        self._sandboxes.remove(sandbox)
-        thread = threading.Thread(target=sandbox.stop, args=(GRACE,))
-        thread.start()
-        self._leaving = [one for one in self._leaving if one.is_alive()] + [thread]
+        if sandbox in self._sandboxes:
+            self._sandboxes.remove(sandbox)
+            thread = threading.Thread(target=sandbox.stop, args=(GRACE,))
+            thread.start()
+            self._leaving = [one for one in self._leaving if one.is_alive()] + [thread]
 
     def _end_idle_ones(self) -> None:
         with self._free:

@@ -669,19 +669,41 @@ class Environments(ServingTestCase):
         """Each prints a part of a line while both are at work."""
         self.listen(
             """
-            import glob, time
-            def meet(place, name):
-                open(f"{place}-{name}", "w").close()
-                while len(glob.glob(f"{place}-*")) < 2: time.sleep(0.005)
+            import glob, os, time
             def handler(event, context):
-                meet("before", event)
-                print("<one>", end="")
-                meet("after", event)
+                open(f"here-{event}", "w").close()
+                while len(glob.glob("here-*")) < 2: time.sleep(0.005)
+                print("<one>", end="", flush=True)
+                while not os.path.exists("go"): time.sleep(0.005)
             """
         )
         with ThreadPoolExecutor(2) as callers:
-            list(callers.map(self.invoke, range(2)))
-        self.assertEqual(self.log().count("<one>\n"), 2, self.log())
+            replies = [callers.submit(self.invoke, number) for number in range(2)]
+            self.assertTrue(until(lambda: self.log().count("<one>") == 2))
+            self.write("go")
+            for reply in replies:
+                self.assertEqual(reply.result(20).status, 200)
+        self.assertNotIn("<one><one>", self.log())
+
+    def test_managed_instances_that_crash(self) -> None:
+        """All that was in work has failed; what comes while that is noticed is not given to the dead."""
+        self.listen(
+            """
+            import asyncio, os
+            async def handler(event, context):
+                if event == "crash": os.killpg(0, 9)
+                if event == "wait": await asyncio.sleep(60)
+                return os.getpid()
+            """,
+            concurrency=1,
+            env={"AWS_LAMBDA_MAX_CONCURRENCY": "3"},
+        )
+        with ThreadPoolExecutor(2) as callers:
+            waiting = callers.submit(self.invoke, "wait")
+            self.assertTrue(until(lambda: "platform.start" in self.log()))
+            self.assertEqual(self.invoke("crash").json()["errorType"], "Runtime.ExitError")
+            self.assertIsInstance(self.invoke("pid").json(), int)
+            self.assertEqual(waiting.result(20).json()["errorType"], "Runtime.ExitError")
 
     def test_a_failing_process_takes_no_other_along(self) -> None:
         """A crash or a time-out is one invocation's; the next gets a fresh process."""
