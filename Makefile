@@ -16,7 +16,7 @@ TIMEOUT ?= 3
 ## MB it may take
 MEMORY ?= 128
 # Many have the next two in their environment for other reasons: only the command line of make counts.
-## its environment: a file of NAME=value lines, or NAME=value (and your own variables whose names begin with AWS_)
+## its environment: a file of NAME=value lines, or NAME=value; your own AWS_... variables pass, too
 ENV =
 ## 1: breakpoint() works, and no clock runs
 DEBUG =
@@ -69,6 +69,13 @@ serve:
 ## run the tests
 test:
 	@$(PYTHON) -B tests/promises/run.py
+
+# The emulator says it itself; others need not be able to, if they are asked for here.
+test conformance bench fuzz soak .dev/lint/.ready: | new-python
+.PHONY: new-python
+new-python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 9) or \
+	    sys.exit("Python 3.9 or newer is needed, and %s is %d.%d" % ((sys.executable,) + sys.version_info[:2]))'
 
 ## check style, types and the shell script
 lint: .dev/lint/.ready

@@ -609,8 +609,8 @@ class Sandbox:
             if "INVOKE" in extension.events:
                 extension.event = compact_json(
                     eventType="INVOKE", requestId=result.request_id,
-                    deadlineMs=int(headers["Lambda-Runtime-Deadline-Ms"]),
-                    invokedFunctionArn=headers["Lambda-Runtime-Invoked-Function-Arn"],
+                    deadlineMs=int(headers.get("Lambda-Runtime-Deadline-Ms", 0)),
+                    invokedFunctionArn=headers.get("Lambda-Runtime-Invoked-Function-Arn", ""),
                     tracing={"type": "X-Amzn-Trace-Id", "value": headers.get("Lambda-Runtime-Trace-Id", "")},
                 )  # fmt: skip
         self.step(slot, EVENT)

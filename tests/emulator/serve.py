@@ -79,6 +79,7 @@ class Caller(http.server.BaseHTTPRequestHandler):
         try:
             # A name of somebody else's that leads here is how a page on the web would reach us.
             if not LOOPBACK.fullmatch(self.headers.get("Host", "")):
+                self.close_connection = True  # its body is not read, and must not be taken for the next request
                 raise ApiError(403, "AccessDeniedException", "Only calls to localhost or 127.0.0.1 are answered")
             body = self.read_body()
             match = INVOKE.fullmatch(path) if self.command == "POST" else None
@@ -286,7 +287,9 @@ class Caller(http.server.BaseHTTPRequestHandler):
         return bytes(body)
 
     def pieces(self) -> Iterator[bytes]:
-        chunked = self.headers.get("Transfer-Encoding", "").lower() == "chunked"
+        chunked = "Transfer-Encoding" in self.headers
+        if chunked and self.headers["Transfer-Encoding"].lower() != "chunked":
+            raise ValueError
         left = int(self.headers.get("Content-Length") or 0) if not chunked else self.chunk_size()
         while left > 0:
             piece = self.rfile.read(min(left, 1 << 16))

@@ -599,11 +599,15 @@ class FunctionUrl(ServingTestCase):
                     self.assertTrue(self.raw(head.encode()).startswith(b"HTTP/1.1 %d " % status))
         self.assertIn(b" 403 ", self.raw(b"GET / HTTP/1.0\r\n\r\n"))
         self.assertEqual(self.log().count("START"), 2 * list(names.values()).count(200))
+        hidden = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        post = b"POST / HTTP/1.1\r\nHost: evil.example\r\nContent-Length: %d\r\n\r\n" % len(hidden)
+        self.assertEqual(self.raw(post + hidden).count(b"HTTP/1.1 "), 1, "nor is what a body contains a request")
 
     def test_malformed_bodies(self) -> None:
         self.listen("def handler(event, context): return 1")
         post = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
-        for rest in (b"Content-Length: x\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\nno\r\n"):
+        coding = b"Transfer-Encoding: "
+        for rest in (b"Content-Length: x\r\n\r\n", coding + b"chunked\r\n\r\nno\r\n", coding + b"gzip\r\n\r\n"):
             self.assertTrue(self.raw(post + rest).startswith(b"HTTP/1.1 400 "), rest)
         self.assertNotIn("START", self.log())
 
