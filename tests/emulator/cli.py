@@ -14,7 +14,8 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from emulator import REPO, Emulator, EmulatorError, Prelude, Result
+from emulator import Prelude, Result
+from function import REPO, Emulator, EmulatorError
 from serve import Server, no_number
 
 IDLE = 300  # seconds after which an environment that nobody needs is ended

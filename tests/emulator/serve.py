@@ -24,7 +24,8 @@ from contextlib import suppress
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, parse_qsl, unquote
 
-from emulator import HTTP_INTEGRATION, SEPARATOR, TENANT, Emulator, EmulatorError, Result, new_trace
+from emulator import HTTP_INTEGRATION, SEPARATOR, Result
+from function import TENANT, Emulator, EmulatorError, new_trace
 
 MAX_EVENT = 6 * 1024 * 1024  # bytes
 MAX_ASYNC_EVENT = 1024 * 1024

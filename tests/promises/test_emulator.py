@@ -27,7 +27,8 @@ from support import PROJECT, PYPY, RuntimeTestCase  # which puts the emulator's 
 # isort: split
 import cli
 import emulator
-from emulator import Emulator, EmulatorError, Result
+from emulator import Result
+from function import Emulator, EmulatorError
 
 LIMIT = 6 * 1024 * 1024 + 100  # bytes of a buffered response that Lambda takes
 

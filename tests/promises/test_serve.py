@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from support import PROJECT, RuntimeTestCase  # which puts the emulator's folder on the path
 
 # isort: split
-from emulator import Emulator
+from function import Emulator
 from serve import Server
 from test_emulator import alive, until
 
