@@ -450,7 +450,7 @@ class Sandbox:
 
     def __init__(
         self, command: Sequence[str], env: Mapping[str, str], cwd: str, *, memory: int, stdin: int | None,
-        requests: MutableSequence[Request], log: Callable[[Sandbox, bytes], None],
+        requests: MutableSequence[Request], log: Callable[[bytes], None],
     ) -> None:  # fmt: skip
         self.changed = threading.Condition()
         self.many = "AWS_LAMBDA_MAX_CONCURRENCY" in env
@@ -461,13 +461,6 @@ class Sandbox:
         self.init_error: tuple[str, bytes] | None = None
         self.exit_status: int | None = None  # -9 for SIGKILL, as in subprocess
         self.peak_kib = 0
-        # For the Emulator, which guards them itself.
-        self.initialising = threading.Lock()
-        self.used, self.stale, self.in_work, self.tenant = False, False, 0, ""
-        self.idle_since = time.monotonic()
-        self.unread = bytearray()  # output that belongs to the next invocation
-        self.working: list[Result] = []  # those that the output belongs to
-
         self._env, self._memory, self._requests, self._log = env, memory, requests, log
         self._log_lock = threading.Lock()
         self._join_lock = threading.Lock()
@@ -524,7 +517,7 @@ class Sandbox:
                 data = b"" if self._output.closed else os.read(self._output.fileno(), 1 << 16)
                 if not data:
                     return False
-                self._log(self, data)
+                self._log(data)
         return True
 
     def stop(self, grace: float = 0.0) -> None:
@@ -571,15 +564,7 @@ class Sandbox:
         with self._log_lock:
             self._output.close()
 
-    # What the Emulator asks of it, with `changed` held.
-
-    def has_ended(self) -> bool:
-        """Whether it is of no use any more; one whose init has failed has yet to tell somebody why."""
-        return self.exit_status is not None and self.init_ms is not None
-
-    def suits(self, tenant: str) -> bool:
-        """What was used for one tenant is never used for another."""
-        return not self.has_ended() and (self.tenant == tenant or not (self.used or self.in_work))
+    # What a function asks of it, with `changed` held.
 
     def is_ready(self) -> bool:
         """Whether init is over: the runtime and all extensions have asked for an event."""
@@ -637,7 +622,7 @@ class Sandbox:
                     break
         except Refused as refused:
             status, reason = refused.args
-            self._log(self, f"emulator: a request of the runtime was refused: {reason}\n".encode())
+            self._log(f"emulator: a request of the runtime was refused: {reason}\n".encode())
             with suppress(OSError):
                 connection.answer(status, reason.encode(), TEXT, keep=False)
         except (OSError, HungUp):

@@ -5,8 +5,8 @@
         result = function.invoke({"name": "Ada"})
         result.payload, result.error, result.duration_ms, function.log, function.requests
 
-An environment is a `Sandbox`. `Emulator.invoke` borrows one that is idle, or starts one, or waits; tells its story in
-the log, as Lambda does; and gives it back. `Emulator._free` guards the list of them.
+`Emulator.invoke` borrows an environment that is idle, or starts one, or waits; tells its story in the log, as Lambda
+does; and gives it back. `Emulator._free` guards the list of them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Emulator:
     """A Lambda function on this machine. To be used in a `with` statement, as it owns processes.
 
     `timeout` and `init_timeout` are in seconds, `memory` in MB: a process that takes more is killed (where there is a
-    /proc to tell). `bootstrap` is an executable, or a command line. `env` goes on top of Lambda's environment; None
+    /proc to tell). `bootstrap` is an executable, or a command line. `env` goes on top of Lambda's sandbox; None
     takes a variable away. `layers` are folders, each as a layer is unpacked over /opt. `show` is called with all logs
     as they come, as bytes. `requests` are all that the runtime made, in the order in which they came.
 
@@ -75,11 +75,11 @@ class Emulator:
             self.env.setdefault("AWS_LAMBDA_LOG_FORMAT", "JSON")  # as it always is there
         self.requests: MutableSequence[Request] = deque(maxlen=None if record else 0)
         self._show, self._record, self._log, self._log_lock = show, record, bytearray(), threading.RLock()
-        self._last: tuple[Sandbox | None, bool] = None, True  # who wrote last, and whether the line has ended
+        self._last: tuple[Environment | None, bool] = None, True  # who wrote last, and whether the line has ended
         self._free = threading.Condition()  # guards what follows
-        self._sandboxes: list[Sandbox] = []
+        self._environments: list[Environment] = []
         self._leaving: list[threading.Thread] = []  # that end one each
-        self._latest: Sandbox | None = None
+        self._latest: Environment | None = None
         self._closed = False
         self._watch = Watch([self.task_root, *self.layers]) if watch else None
         self._scratch: str | None = None
@@ -104,7 +104,7 @@ class Emulator:
         """
         with self._free:
             self._closed = True
-            for sandbox in list(self._sandboxes):
+            for sandbox in list(self._environments):
                 self._retire(sandbox)
             leaving = self._leaving
             self._free.notify_all()
@@ -147,7 +147,7 @@ class Emulator:
             with self._log_lock:
                 result.written, sandbox.unread = sandbox.unread, bytearray()
                 sandbox.working.append(result)
-            with sandbox.initialising:  # on Managed Instances several may have come meanwhile
+            with sandbox.initialising:
                 first, sandbox.used = not sandbox.used, True
                 ending = self._init(sandbox, result) if first else ""
             self._say(
@@ -167,20 +167,20 @@ class Emulator:
 
     def note(self, text: str) -> None:
         """Log what the emulator itself has to say."""
-        self._write(None, f"emulator: {text}\n".encode())
+        self.write(None, f"emulator: {text}\n".encode())
 
     # Environments: started for an event, used for one event after the other, ended.
 
-    def _borrow(self, tenant: str) -> Sandbox:
+    def _borrow(self, tenant: str) -> Environment:
         """An environment for one event: the latest that has room, or a new one, or one that has to be waited for."""
         with self._free:
             while True:
                 if self._closed:
                     raise EmulatorError("the function has been ended")
                 self._look_for_changes()
-                for sandbox in [one for one in self._sandboxes if one.has_ended() and not one.in_work]:
+                for sandbox in [one for one in self._environments if one.has_ended() and not one.in_work]:
                     self._retire(sandbox)
-                present = [sandbox for sandbox in self._sandboxes if not sandbox.stale]
+                present = [sandbox for sandbox in self._environments if not sandbox.stale]
                 fitting = [sandbox for sandbox in present if sandbox.in_work < self.at_once and sandbox.suits(tenant)]
                 idle = [sandbox for sandbox in present if not sandbox.in_work]
                 if fitting:
@@ -196,7 +196,7 @@ class Emulator:
                 sandbox.in_work, sandbox.tenant = sandbox.in_work + 1, tenant
                 return sandbox
 
-    def _give_back(self, sandbox: Sandbox, result: Result) -> None:
+    def _give_back(self, sandbox: Environment, result: Result) -> None:
         with self._log_lock, suppress(ValueError):
             sandbox.working.remove(result)
         with self._free:
@@ -206,23 +206,20 @@ class Emulator:
                 self._retire(sandbox)
             self._free.notify_all()
 
-    def _start(self) -> Sandbox:
+    def _start(self) -> Environment:
         if not os.path.isdir(self.task_root):
             raise EmulatorError(f"the task root is not a folder: {self.task_root}")
         try:
-            self._latest = Sandbox(
-                self.command, self._environment(), self.task_root, memory=self.memory,
-                stdin=None if self.debug else subprocess.DEVNULL, requests=self.requests, log=self._write,
-            )  # fmt: skip
+            self._latest = Environment(self)
         except OSError as error:
             raise EmulatorError(f"cannot start {self.command[0]}: {error.strerror}") from None
-        self._sandboxes.append(self._latest)
+        self._environments.append(self._latest)
         return self._latest
 
-    def _retire(self, sandbox: Sandbox) -> None:
+    def _retire(self, sandbox: Environment) -> None:
         """End an environment, while others go on."""
-        if sandbox in self._sandboxes:
-            self._sandboxes.remove(sandbox)
+        if sandbox in self._environments:
+            self._environments.remove(sandbox)
             grace = GRACE_OF_EXTENSIONS if sandbox.extensions else GRACE
             thread = threading.Thread(target=sandbox.stop, args=(grace,))
             thread.start()
@@ -231,25 +228,25 @@ class Emulator:
     def _end_idle_ones(self) -> None:
         with self._free:
             while not self._closed:
-                idle = [(sandbox.idle_since + self.idle, sandbox) for sandbox in self._sandboxes if not sandbox.in_work]
-                for until, sandbox in idle:
-                    if until <= time.monotonic():
-                        self._retire(sandbox)
-                left = min((until for until, sandbox in idle if sandbox in self._sandboxes), default=math.inf)
-                self._free.wait(None if left == math.inf else left - time.monotonic())
+                idle = [sandbox for sandbox in self._environments if not sandbox.in_work]
+                left = min((sandbox.idle_since + self.idle - time.monotonic() for sandbox in idle), default=None)
+                if left is None or left > 0:
+                    self._free.wait(left)
+                else:
+                    self._retire(min(idle, key=lambda sandbox: sandbox.idle_since))
 
     def _look_for_changes(self) -> None:
         name = self._watch.changed() if self._watch else ""
         if name:
             self.note(f"{name} has changed: a fresh environment from here on")
-            for sandbox in list(self._sandboxes):
+            for sandbox in list(self._environments):
                 sandbox.stale = True
                 if not sandbox.in_work:
                     self._retire(sandbox)
 
     # One event. An ending is what REPORT says of a failure.
 
-    def _init(self, sandbox: Sandbox, result: Result) -> str:
+    def _init(self, sandbox: Environment, result: Result) -> str:
         """Wait until the runtime asks for its first event."""
         until = sandbox.started + self.init_timeout
         why = sandbox.wait(lambda: sandbox.is_ready() or sandbox.init_error is not None, until)
@@ -276,8 +273,9 @@ class Emulator:
         return ending
 
     def _work(
-        self, sandbox: Sandbox, result: Result, event: bytes, client_context: object, headers: Mapping[str, str | None]
-    ) -> str:
+        self, sandbox: Environment, result: Result, event: bytes, client_context: object,
+        headers: Mapping[str, str | None],
+    ) -> str:  # fmt: skip
         """Hand out the event, and wait until the invocation is over."""
         began = time.monotonic()
         with sandbox.changed:
@@ -296,7 +294,7 @@ class Emulator:
         sandbox.drain()
         return self._end(sandbox, result, why, f"Task timed out after {self.timeout:.2f} seconds") if why else ""
 
-    def _end(self, sandbox: Sandbox, result: Result, why: str, overtime: str) -> str:
+    def _end(self, sandbox: Environment, result: Result, why: str, overtime: str) -> str:
         """Note why an invocation failed, and end the process, but for the sake of others that it has in work."""
         if why != "time" or not sandbox.many:
             sandbox.stop()
@@ -311,7 +309,7 @@ class Emulator:
         self._say(sandbox, message)
         return f"\tStatus: {ending}"
 
-    def _report(self, sandbox: Sandbox, result: Result, ending: str) -> None:
+    def _report(self, sandbox: Environment, result: Result, ending: str) -> None:
         if result.streamed:
             if result.truncated:  # said last, because a process that ends cuts its stream, too
                 result.crash("Emulator.InvalidStream", result.truncated)
@@ -342,7 +340,7 @@ class Emulator:
 
     # What the function sees, and what it says.
 
-    def _environment(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
         """https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html"""
         env = {
             "PATH": path(self._python_folder(), *self._in_layers("bin"), os.environ.get("PATH", os.defpath)),
@@ -416,7 +414,7 @@ class Emulator:
         status = "timeout" if "timeout" in ending else "error" if result.error else "success"
         return {"status": status, **({"errorType": result.error} if result.error else {})}
 
-    def _write(self, sandbox: Sandbox | None, data: bytes) -> None:
+    def write(self, sandbox: Environment | None, data: bytes) -> None:
         """Log what a process wrote, or what we have to say ourselves (None)."""
         with self._log_lock:
             if sandbox and not sandbox.working:
@@ -433,7 +431,7 @@ class Emulator:
                 with suppress(OSError, ValueError):  # a terminal that is gone is no reason to stop
                     self._show(data)
 
-    def _say(self, sandbox: Sandbox, text: str, kind: str = "", record: Mapping[str, object] | None = None) -> None:
+    def _say(self, sandbox: Environment, text: str, kind: str = "", record: Mapping[str, object] | None = None) -> None:
         """Log what Lambda says of an environment, on a line of its own; as a record if logs are JSON."""
         if self._json() and kind:
             moment = time.time()
@@ -441,7 +439,7 @@ class Emulator:
             text = json.dumps({"time": utc, "type": f"platform.{kind}", "record": record})
         with self._log_lock:
             line_end = "" if self._last[1] else "\n"
-            self._write(sandbox, f"{line_end}{text}\n".encode())
+            self.write(sandbox, f"{line_end}{text}\n".encode())
 
 
 def new_trace() -> str:
@@ -450,6 +448,33 @@ def new_trace() -> str:
 
 def path(*folders: str | None) -> str | None:
     return os.pathsep.join(folder for folder in folders if folder) or None
+
+
+class Environment(Sandbox):
+    """A sandbox, and what has become of it. `Emulator._free` guards this."""
+
+    def __init__(self, function: Emulator) -> None:
+        self.initialising = threading.Lock()  # on Managed Instances several events may come meanwhile
+        self.used = False
+        self.stale = False  # its code has changed
+        self.in_work = 0  # invocations
+        self.idle_since = time.monotonic()
+        self.tenant = ""
+        self.working: list[Result] = []  # those that its output belongs to ...
+        self.unread = bytearray()  # ... or to the next one
+        super().__init__(
+            function.command, function.variables(), function.task_root, memory=function.memory,
+            stdin=None if function.debug else subprocess.DEVNULL, requests=function.requests,
+            log=lambda data: function.write(self, data),
+        )  # fmt: skip
+
+    def has_ended(self) -> bool:
+        """Whether it is of no use any more; one whose init has failed has yet to tell somebody why."""
+        return self.exit_status is not None and self.init_ms is not None
+
+    def suits(self, tenant: str) -> bool:
+        """What was used for one tenant is never used for another."""
+        return not self.has_ended() and (self.tenant == tenant or not (self.used or self.in_work))
 
 
 class Watch:
