@@ -640,7 +640,7 @@ class ManagedInstances(ByHandTestCase):
         self.assertEqual(alive.reply().body, b"5")
 
     def test_a_time_out_ends_one_invocation_alone(self) -> None:
-        self.start(timeout=0.5)
+        self.start(timeout=1.5)
         invoked, poll = self.invoke(), self.wire()
         request_id = poll.call("next").headers["lambda-runtime-aws-request-id"]
         self.assertEqual(invoked.result(10).error, "Sandbox.Timedout")

@@ -424,11 +424,11 @@ class FunctionUrl(ServingTestCase):
 
     def test_failures(self) -> None:
         """The caller learns that there was one, and nothing else; the log says which."""
-        self.listen("import os, time\ndef handler(event, context): return eval(event['body'])", timeout=1)
+        self.listen("import os, time\ndef handler(event, context): return eval(event['body'])", timeout=2)
         rows = {
             "1 / 0": "ZeroDivisionError: division by zero",
             "os._exit(4)": "Runtime exited with error: exit status 4",
-            "time.sleep(60)": "Task timed out after 1.00 seconds",
+            "time.sleep(60)": "Task timed out after 2.00 seconds",
             "{'statusCode': 'many'}": "the result's statusCode is 'many'",
             "{'statusCode': 200, 'body': {'a': 1}}": "the result's body is not a string",
             "{'statusCode': 200, 'headers': {'a': ['b']}}": "the result's headers are not an object of strings",
@@ -517,7 +517,7 @@ class FunctionUrl(ServingTestCase):
                 if event["rawPath"] == "/late": raise ValueError("late")
                 time.sleep(60)
             """,
-            timeout=1,
+            timeout=2,
         )
         self.assertEqual(self.call("GET", "/early").status, 502)
         for path in ("/late", "/overtime"):
@@ -661,10 +661,10 @@ class Environments(ServingTestCase):
 
     def test_managed_instances_that_start(self) -> None:
         """Nobody's time runs during init, and who waited for an init that fails learns why."""
-        slow = "import time\ntime.sleep(1.5)\n"
+        slow = "import time\ntime.sleep(2.5)\n"
         for end, expected in (("", [1, 2]), ("raise ValueError('no')\n", ["ValueError"] * 2)):
             self.app(slow + end + "def handler(event, context): return event")
-            self.listen(concurrency=1, timeout=1, env={"AWS_LAMBDA_MAX_CONCURRENCY": "2"})
+            self.listen(concurrency=1, timeout=2, env={"AWS_LAMBDA_MAX_CONCURRENCY": "2"})
             with ThreadPoolExecutor(2) as callers:
                 values = [reply.json() for reply in callers.map(self.invoke, (1, 2))]
             self.assertEqual([one["errorType"] if isinstance(one, dict) else one for one in values], expected)
