@@ -9,10 +9,25 @@ TASK_ROOT ?= tests/examples/hello
 HANDLER ?= app.handler
 ## its event: JSON, a file with JSON, or - for standard input (default: event.json in TASK_ROOT, or {})
 EVENT ?=
+## instead of it, files with an event on each line, all for the same process
+EVENTS ?=
 ## seconds the function may take
 TIMEOUT ?= 3
 ## MB it may take
 MEMORY ?= 128
+# Many have the next two in their environment for other reasons: only the command line of make counts.
+## its environment: a file of NAME=value lines, or NAME=value (and your own variables whose names begin with AWS_)
+ENV =
+## 1: breakpoint() works, and no clock runs
+DEBUG =
+## its layers: folders, each with a folder python, as dir:dir
+LAYERS ?=
+## what to start instead of bootstrap: another runtime
+BOOTSTRAP ?= bootstrap
+## where serve listens, on 127.0.0.1
+PORT ?= 9000
+## the environments that serve may start for requests at the same time
+CONCURRENCY ?= 10
 ## what fuzz and soak make their choices from
 SEED ?= 1
 ## how many lies fuzz tells
@@ -24,10 +39,13 @@ INVOCATIONS ?= 100000
 
 # What was given reaches the emulator as it is: $(value) because make would expand a $ in it, and the environment
 # because the shell would.
-$(foreach name,TASK_ROOT HANDLER EVENT TIMEOUT MEMORY,$(eval override $(name) := $$(value $(name))))
-export TASK_ROOT HANDLER EVENT TIMEOUT MEMORY
+FUNCTION := TASK_ROOT HANDLER EVENT EVENTS TIMEOUT MEMORY ENV DEBUG LAYERS BOOTSTRAP PORT CONCURRENCY
+$(foreach name,$(FUNCTION),$(eval override $(name) := $$(value $(name))))
+export $(FUNCTION)
+function = --task-root="$$TASK_ROOT" --handler="$$HANDLER" --timeout="$$TIMEOUT" --memory="$$MEMORY" --env="$$ENV" \
+    --layers="$$LAYERS" --bootstrap="$$BOOTSTRAP" $${DEBUG:+--debug}
 
-.PHONY: help invoke test lint conformance bench fuzz soak clean
+.PHONY: help invoke serve test lint conformance bench fuzz soak clean
 
 ## print this
 help:
@@ -35,15 +53,18 @@ help:
 	    BEGIN { print "make TARGET NAME=value ...\n\nTargets:" } \
 	    /^## / { text = substr($$0, 4); next } \
 	    text && /^[a-z]+:/ { sub(/:.*/, ""); put($$0, text) } \
-	    text && /^[A-Z_]+ \?=/ { name = $$1; $$1 = $$2 = ""; sub(/^ +/, ""); \
+	    text && /^[A-Z_]+ \??=/ { name = $$1; $$1 = $$2 = ""; sub(/^ +/, ""); \
 	        names[++n] = name; texts[n] = text ($$0 ? " (" $$0 ")" : "") } \
 	    { text = "" } \
 	    END { print "\nVariables:"; for (i = 1; i <= n; i++) put(names[i], texts[i]) }' $(MAKEFILE_LIST)
 
 ## run the function on one event: response on standard output, logs on standard error
 invoke:
-	@$(PYTHON) -B tests/emulator/emulator.py invoke --task-root="$$TASK_ROOT" --handler="$$HANDLER" \
-	    $${EVENT:+--event="$$EVENT"} --timeout="$$TIMEOUT" --memory="$$MEMORY"
+	@$(PYTHON) -B tests/emulator invoke $(function) $${EVENT:+--event="$$EVENT"} $${EVENTS:+--events="$$EVENTS"}
+
+## answer curl, browsers, the AWS CLI and boto3 with the function, as Lambda and its function URL do
+serve:
+	@$(PYTHON) -B tests/emulator serve $(function) --port="$$PORT" --concurrency="$$CONCURRENCY"
 
 ## run the tests
 test:

@@ -24,6 +24,7 @@ from unittest import mock
 from support import PROJECT, PYPY, RuntimeTestCase  # which puts the emulator's folder on the path
 
 # isort: split
+import cli
 import emulator
 from emulator import Emulator, EmulatorError, Result
 
@@ -264,6 +265,7 @@ class StateMachine(ByHandTestCase):
             {
                 ("Started", "next"),
                 ("Started", "init/error"),
+                ("Restoring", "next"),
                 ("Ready", "next"),
                 ("Running", "next"),
                 ("Running", "response"),
@@ -292,7 +294,7 @@ class StateMachine(ByHandTestCase):
             "GET /2018-06-01/runtime/invocation/next/": 404,
             "POST /2018-06-01/runtime/invocation/x": 404,
             "POST /2018-06-01/runtime/invocation/a/b/response": 404,
-            "POST /2020-01-01/extension/register": 404,
+            "POST /2020-01-01/extension/init/error": 404,
             "POST /2018-06-01/runtime/invocation/next": 405,
             "GET /2018-06-01/runtime/invocation/x/response": 405,
             "GET /2018-06-01/runtime/init/error": 405,
@@ -469,7 +471,7 @@ class StreamsByHand(ByHandTestCase):
             pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
             result = self.stream(b"".join(map(chunk, pieces)) + b"0\r\n\r\n", HTTP)
             self.assertEqual((result.payload, result.error), (b"body", ""))
-            self.assertEqual(result.prelude, (201, {"a": "b"}, ["c=d"]))
+            self.assertEqual(result.prelude, (201, {"a": "b"}, ["c=d"], {}))
 
     def test_a_prelude_that_is_none(self) -> None:
         rows = [
@@ -812,7 +814,7 @@ class Streams(EmulatorTestCase):
         self.assertEqual((result.error, result.streamed, result.chunks), ("", True, []))
         result = function.invoke("prelude", on_chunk=self.seen_one)
         self.assertEqual([(status, data) for status, data in self.seen[2:] if data], [(418, b"one"), (418, b"two")])
-        self.assertEqual(result.prelude, (418, {"a": "b"}, ["c"]))
+        self.assertEqual(result.prelude, (418, {"a": "b"}, ["c"], {}))
 
     def test_without_a_listener_they_are_kept(self) -> None:
         """Each with the moment of its arrival."""
@@ -823,7 +825,7 @@ class Streams(EmulatorTestCase):
             time.sleep(0.1)
             self.write("one")
             result = invoked.result(10)
-        self.assertEqual((result.payload, result.prelude), (b"onetwo", (418, {"a": "b"}, ["c"])))
+        self.assertEqual((result.payload, result.prelude), (b"onetwo", (418, {"a": "b"}, ["c"], {})))
         (before, one), (after, two) = result.chunks[-2:]
         self.assertEqual((one, two), (b"one", b"two"))
         self.assertGreaterEqual(after - before, 0.09)
@@ -880,13 +882,13 @@ class CommandLineTestCase(EmulatorTestCase):
             command, input=stdin.encode(), capture_output=True, timeout=30, cwd=PROJECT, env=self.environment(env)
         )
         ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
-        self.assertNotIn('emulator.py", line', ran.stderr)
+        self.assertNotIn("tests/emulator/", ran.stderr)
         self.assertEqual(os.listdir(self.scratch), [])
         return ran
 
     def words(self, *arguments: str) -> list[str]:
         """The command line; of options given twice the last one counts."""
-        command = [sys.executable, "-B", "tests/emulator/emulator.py", "invoke"]
+        command = [sys.executable, "-B", "tests/emulator", "invoke"]
         return [*command, "--task-root", self.root, "--handler", "app.handler", *arguments]
 
     def command(self, *arguments: str, **options: Any) -> Ran:
@@ -984,7 +986,7 @@ class CommandLine(CommandLineTestCase):
 
     def in_this_process(self, *arguments: str) -> Ran:
         """The same without a process of its own, which would take most of the time."""
-        given = ["emulator.py", "invoke", "--task-root", self.root, "--handler", "app.handler", *arguments]
+        given = ["emulator", "invoke", "--task-root", self.root, "--handler", "app.handler", *arguments]
         stdout, stderr, status = io.StringIO(), io.StringIO(), 0
         with (
             mock.patch("sys.argv", given),
@@ -993,7 +995,7 @@ class CommandLine(CommandLineTestCase):
             redirect_stderr(stderr),
         ):
             try:
-                status = emulator.main()
+                status = cli.main()
             except SystemExit as end:
                 status = int(end.code or 0)
         return Ran(status, stdout.getvalue(), stderr.getvalue())
@@ -1061,7 +1063,7 @@ class CommandLine(CommandLineTestCase):
             os.close(writing)
             _, logs = process.communicate(timeout=30)
         self.assertEqual(process.returncode, 1)
-        self.assertNotIn(b"emulator.py", logs)
+        self.assertNotIn(b"tests/emulator/", logs)
         self.assertNotIn(b"Exception", logs)
 
 
