@@ -87,7 +87,10 @@ ENV_VALUE = re.compile(
     r"""'(?P<single>[^']*)'\s*(?:\#.*)? | "(?P<double>(?:[^"\\]|\\.)*)"\s*(?:\#.*)? | (?P<bare>[^'"].*)?""",
     re.VERBOSE | re.DOTALL,
 )
-ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
+
+
+def unescape(match: re.Match[str]) -> str:
+    return {"n": "\n", "r": "\r", "t": "\t"}.get(match[1], match[1])
 
 
 def read_env(text: str, task_root: str) -> dict[str, str]:
@@ -114,8 +117,7 @@ def read_env(text: str, task_root: str) -> dict[str, str]:
             if match[1] in os.environ:
                 variables[match[1]] = os.environ[match[1]]
         elif value["double"] is not None:
-            unescape = re.sub(r"\\(.)", lambda found: ESCAPES.get(found[1], found[1]), value["double"], flags=re.DOTALL)
-            variables[match[1]] = unescape
+            variables[match[1]] = re.sub(r"\\(.)", unescape, value["double"], flags=re.DOTALL)
         else:
             variables[match[1]] = value["single"] or re.sub(r"(^|\s+)#.*", "", value["bare"] or "")
     variables.pop("AWS_LAMBDA_RUNTIME_API", None)

@@ -849,6 +849,7 @@ class Emulator:
             if not re.fullmatch("[1-9][0-9]{0,3}", number):
                 raise EmulatorError(f"AWS_LAMBDA_MAX_CONCURRENCY is not a number of invocations: {number!r}")
             self.at_once = int(number)
+            self.env.setdefault("AWS_LAMBDA_LOG_FORMAT", "JSON")  # as it always is there
         self.requests: MutableSequence[Request] = deque(maxlen=None if record else 0)
         self._show, self._record, self._log, self._log_lock = show, record, bytearray(), threading.RLock()
         self._last: tuple[Sandbox | None, bool] = None, True  # who wrote last, and whether the line has ended
@@ -1173,7 +1174,7 @@ class Emulator:
         return {name: value for name, value in headers.items() if value is not None}
 
     def _json(self) -> bool:
-        """Whether logs are JSON, as they always are on Managed Instances."""
+        """Whether what Lambda says goes to the log as JSON, too."""
         return self.env.get("AWS_LAMBDA_LOG_FORMAT") == "JSON"
 
     def _status(self, result: Result, ending: str) -> dict[str, str]:

@@ -378,7 +378,12 @@ def http_response(result: Result) -> tuple[int, Headers, bytes]:
     pairs += [("set-cookie", cookie) for cookie in cookies]
     if any(re.search("[\r\n]", text) for pair in pairs for text in pair):
         raise ValueError("a header of the result has a line break")
-    data = base64.b64decode(body) if value.get("isBase64Encoded") else body.encode("utf-8", "replace")
+    try:
+        data = (
+            base64.b64decode(body, validate=True) if value.get("isBase64Encoded") else body.encode("utf-8", "replace")
+        )
+    except ValueError:
+        raise ValueError("the result's body is not base64") from None
     return int(status), pairs, data
 
 
