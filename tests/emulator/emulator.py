@@ -1136,17 +1136,24 @@ class Emulator:
             "AWS_LAMBDA_LOG_STREAM_NAME": time.strftime("%Y/%m/%d/[$LATEST]", time.gmtime()) + uuid.uuid4().hex,
             **self.env,
         }
-        # Nobody but root may put a layer where it belongs. This is the next best place: behind the task root, and
-        # before the interpreter's own folders.
-        version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-        packages = self._in_layers(f"python/lib/{version}/site-packages", "python")
-        env["PYTHONPATH"] = path(*packages, env.get("PYTHONPATH"))
+        # Only root may put a layer where it belongs. This is the next best place: behind the task root, and before the
+        # interpreter's own folders.
+        env["PYTHONPATH"] = path(*self._packages(), env.get("PYTHONPATH"))
         return {name: value for name, value in env.items() if value is not None}
 
-    def _in_layers(self, *names: str) -> list[str]:
-        """Those of these folders that there are in the layers; of several layers the last one counts most."""
-        folders = [os.path.join(layer, name) for layer in reversed(self.layers) for name in names]
+    def _in_layers(self, name: str) -> list[str]:
+        """The folders of that name in the layers; of several layers the last one counts most."""
+        folders = [os.path.join(layer, name) for layer in reversed(self.layers)]
         return [folder for folder in folders if os.path.isdir(folder)]
+
+    def _packages(self) -> Iterator[str]:
+        """Where the layers have their modules: in `python`; a layer without it is a folder of modules itself."""
+        version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        for layer in reversed(self.layers):
+            python = os.path.join(layer, "python")
+            python = python if os.path.isdir(python) else layer
+            site = os.path.join(python, "lib", version, "site-packages")
+            yield from [site, python] if os.path.isdir(site) else [python]
 
     def _python_folder(self) -> str:
         """A folder in which `python3` is the interpreter that runs us."""

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 from collections.abc import Callable, Mapping
@@ -505,6 +506,157 @@ class StreamsByHand(ByHandTestCase):
         self.assertIn("cut off", json.loads(result.error_payload)["errorMessage"])
 
 
+class SnapStart(ByHandTestCase):
+    """`restore/next` is answered after a pause in which the process stands still."""
+
+    NEXT, ERROR = "GET /2018-06-01/runtime/restore/next", "POST /2018-06-01/runtime/restore/error"
+
+    def begin_restore(self) -> tuple[Wire, Future[Result]]:
+        self.start(env={"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}, init_timeout=3)
+        invoked, wire = self.invoke(), self.wire()
+        wire.head(self.NEXT)
+        return wire, invoked
+
+    def test_a_snapshot(self) -> None:
+        wire, invoked = self.begin_restore()
+        if os.path.exists("/proc/self/stat"):
+            status = Path(f"/proc/{self.function.pid}/stat")
+            self.assertTrue(until(lambda: status.read_text().rpartition(")")[2].split()[0] == "T"), "it does not stop")
+            self.assertTrue(until(lambda: status.read_text().rpartition(")")[2].split()[0] != "T"), "nor go on")
+        self.assertEqual(wire.reply()[::2], (200, b'{"status":"OK"}\n'))
+        self.assertEqual(self.state(), "Restoring")
+        for call in (self.NEXT, CALLS["response"].format(id="x")):
+            self.assertIn(self.wire().call(call).status, (400, 403))
+        event = wire.call("next")
+        wire.call("response", event.headers["lambda-runtime-aws-request-id"], b"1")
+        wire.head("next")
+        result = invoked.result(10)
+        self.assertEqual(result.payload, b"1")
+        self.assertRegex(result.log, r"^[\d.:]+\nRESTORE_REPORT Restore Duration: [\d.]+ ms\nSTART ")
+        self.assertRegex(result.log, r"\tRestore Duration: [\d.]+ ms$")
+
+    def test_a_failing_hook(self) -> None:
+        wire, invoked = self.begin_restore()
+        self.assertEqual(wire.reply().status, 200)
+        body = b'{"errorType": "Runtime.AfterRestoreError", "errorMessage": "no"}'
+        self.assertEqual(wire.call(self.ERROR, body=body).status, 202)
+        self.assertEqual(self.state(), "RuntimeRestoreErrorState")
+        self.assertEqual(wire.call("next").status, 403)
+        os.kill(self.function.pid or 0, signal.SIGKILL)
+        result = invoked.result(10)
+        self.assertEqual((result.error, result.payload), ("Runtime.AfterRestoreError", body))
+
+    def test_other_functions_have_none(self) -> None:
+        self.start()
+        for call, wanted in ((self.NEXT, "RestoreReady"), (self.ERROR, "RuntimeRestoreErrorState")):
+            reply = self.wire().call(call)
+            self.assertEqual(reply.status, 403)
+            self.assertIn(f"State transition from Started to {wanted} failed", json.loads(reply.body)["errorMessage"])
+
+
+class Extensions(ByHandTestCase):
+    """What registers itself from within the function's process; the runtime does to get SIGTERM."""
+
+    REGISTER, NEXT = "POST /2020-01-01/extension/register", "GET /2020-01-01/extension/event/next"
+
+    def test_init_lasts_until_an_extension_is_ready(self) -> None:
+        self.start()
+        wire, runtime = self.wire(), self.wire()
+        reply = wire.call(self.REGISTER, body=b'{"events": ["INVOKE"]}', Lambda_Extension_Name="inner")
+        about = {"functionName": self.function.name, "functionVersion": "$LATEST", "handler": "app.handler"}
+        self.assertEqual((reply.status, json.loads(reply.body)), (200, about))
+        identifier = reply.headers["lambda-extension-identifier"]
+        silent = self.wire().call(self.REGISTER, body=b'{"events": []}', Lambda_Extension_Name="silent")
+        runtime.head("next")
+        invoked = self.invoke()
+        time.sleep(0.1)
+        self.assertNotIn("START", self.function.log)
+
+        wire.head(self.NEXT, headers={"Lambda-Extension-Identifier": identifier})
+        waiting = self.wire()
+        waiting.head(self.NEXT, headers={"Lambda-Extension-Identifier": silent.headers["lambda-extension-identifier"]})
+        request_id = runtime.reply().headers["lambda-runtime-aws-request-id"]
+        event = json.loads(wire.reply().body)
+        self.assertEqual((event["eventType"], event["requestId"]), ("INVOKE", request_id))
+        self.assertEqual(event["invokedFunctionArn"], self.function.arn)
+        self.assertAlmostEqual(event["deadlineMs"] / 1000, time.time() + 20, delta=10)
+        runtime.call("response", request_id)
+        runtime.head("next")
+        self.assertEqual(invoked.result(10).error, "")
+        reply = self.wire().call(self.REGISTER, Lambda_Extension_Name="late")
+        self.assertEqual((reply.status, json.loads(reply.body)["errorType"]), (403, "Extension.RegistrationClosed"))
+        self.function.close()
+        self.assertTrue(waiting.ended(), "who wants no event gets none")
+
+    def test_what_is_refused(self) -> None:
+        self.start()
+        name = {"Lambda_Extension_Name": "inner"}
+        rows: list[tuple[str, bytes, dict[str, str], str]] = [
+            (self.REGISTER, b"{}", {}, "Extension.InvalidExtensionName"),
+            (self.REGISTER, b"?", name, "InvalidRequestFormat"),
+            (self.REGISTER, b'{"events": ["SHUTDOWN"]}', name, "Extension.InvalidEventType"),
+            (self.NEXT, b"", {}, "Extension.UnknownExtensionIdentifier"),
+            (self.NEXT, b"", {"Lambda_Extension_Identifier": "x"}, "Extension.UnknownExtensionIdentifier"),
+        ]
+        for call, body, headers, error in rows:
+            with self.subTest(error):
+                reply = self.wire().call(call, body=body, **headers)
+                self.assertEqual((reply.status, json.loads(reply.body)["errorType"]), (403, error))
+        for status in (200, 403):  # a name is taken once
+            self.assertEqual(self.wire().call(self.REGISTER, body=b"", **name).status, status)
+
+
+class ManagedInstances(ByHandTestCase):
+    """One process asks for several events at once."""
+
+    def start(self, **options: Any) -> None:
+        super().start(**{"env": {"AWS_LAMBDA_MAX_CONCURRENCY": "2"}, **options})
+
+    def test_each_poll_gets_an_event_of_its_own(self) -> None:
+        """An invocation is over when it is answered, whatever becomes of the others."""
+        self.start()
+        polls = [self.wire(), self.wire()]
+        for poll in polls:
+            poll.head("next")
+        invoked = {event: self.invoke(event) for event in (b"1", b"2")}
+        events = [poll.reply() for poll in polls]
+        self.assertEqual({event.body for event in events}, {b"1", b"2"})
+        ids = [event.headers["lambda-runtime-aws-request-id"] for event in events]
+        for number in (1, 0):
+            self.assertEqual(self.wire().call("response", ids[number], b"[%s]" % events[number].body).status, 202)
+            self.assertEqual(invoked[events[number].body].result(10).json(), [int(events[number].body)])
+            self.assertEqual(self.wire().call("response", ids[number]).status, 400, "it has been answered")
+        self.assertEqual(self.wire().call("init/error").status, 403)
+
+    def test_who_is_gone_gets_no_event(self) -> None:
+        self.start()
+        dead, alive = self.wire(), self.wire()
+        dead.head("next")
+        self.assertTrue(until(lambda: self.function.requests))
+        dead.close()
+        alive.head("next")
+        self.invoke(b"5")
+        self.assertEqual(alive.reply().body, b"5")
+
+    def test_a_time_out_ends_one_invocation_alone(self) -> None:
+        self.start(timeout=0.5)
+        invoked, poll = self.invoke(), self.wire()
+        request_id = poll.call("next").headers["lambda-runtime-aws-request-id"]
+        self.assertEqual(invoked.result(10).error, "Sandbox.Timedout")
+        self.assertIsNotNone(self.function.pid, "others may be in work")
+        self.assertEqual(self.wire().call("response", request_id).status, 410)
+        invoked = self.invoke(b"6")
+        event = poll.call("next")
+        self.assertEqual(event.body, b"6")
+        poll.call("response", event.headers["lambda-runtime-aws-request-id"], b"7")
+        self.assertEqual(invoked.result(10).payload, b"7")
+
+    def test_a_number_that_is_none(self) -> None:
+        for number in ("0", "many", ""):
+            with self.assertRaisesRegex(EmulatorError, "AWS_LAMBDA_MAX_CONCURRENCY"):
+                Emulator(self.root, "a.b", env={"AWS_LAMBDA_MAX_CONCURRENCY": number})
+
+
 # ─── With the real runtime ──────────────────────────────────────────────────────────────────────────────────
 
 REPORT = re.compile(
@@ -736,6 +888,42 @@ class Library(EmulatorTestCase):
         self.assertIn("early\N{REPLACEMENT CHARACTER}\nno line end\nEND RequestId", result.log)
         self.assertEqual(bytes(shown).decode("utf-8", "replace"), function.log)
 
+    def test_logs_in_json(self) -> None:
+        """What Lambda adds is a record then, too."""
+        self.app("import logging\ndef handler(event, context):\n    logging.warning('here')\n    return 1 / event")
+        function = self.emulate(env={"AWS_LAMBDA_LOG_FORMAT": "JSON"})
+        for event, status in ((1, "success"), (0, "error")):
+            result = function.invoke(event)
+            start, *own, report = [json.loads(line) for line in result.log.splitlines()]
+            record = {"requestId": result.request_id, "version": "$LATEST"}
+            self.assertEqual((start["type"], start["record"]), ("platform.start", record))
+            self.assertEqual([one["level"][:4] for one in own], ["WARN"] if event else ["WARN", "ERRO"])
+            self.assertEqual((report["type"], report["record"]["status"]), ("platform.report", status))
+            self.assertEqual(report["record"].get("errorType", ""), result.error)
+            metrics = report["record"]["metrics"]
+            self.assertEqual(metrics["memorySizeMB"], 128)
+            self.assertEqual(metrics["durationMs"], round(result.duration_ms, 2))
+            self.assertEqual("initDurationMs" in metrics, bool(event))
+
+    def test_layers(self) -> None:
+        """Modules in `python` or the folder itself, programs in `bin`; the last layer first, the function before."""
+        version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        one, two = self.folder(), self.folder()
+        for path in (f"{one}/python/both.py", f"{two}/both.py", f"{one}/python/lib/{version}/site-packages/deep.py"):
+            self.write(path, f"where = {path!r}")
+        self.write(f"{one}/python/own.py", "where = 'the layer'")
+        self.write(f"{one}/bin/tool", "#!/bin/sh\necho the tool\n", 0o755)
+        self.write("own.py", "where = 'the function'")
+        self.app(
+            """
+            import both, deep, own, subprocess
+            def handler(event, context):
+                return [both.where, deep.where, own.where, subprocess.check_output("tool").decode()]
+            """
+        )
+        expected = [f"{two}/both.py", f"{one}/python/lib/{version}/site-packages/deep.py", "the function", "the tool\n"]
+        self.assertEqual(self.emulate(layers=[one, two]).invoke().json(), expected)
+
     def test_callers_wait_for_each_other(self) -> None:
         """One process has one event at a time; and two functions have nothing to do with each other."""
         self.app("import os, time\ndef handler(event, context):\n    time.sleep(0.02)\n    return [os.getpid(), event]")
@@ -952,6 +1140,112 @@ class CommandLine(CommandLineTestCase):
         self.write("event.json", '{"from": "beside the function"}')
         self.assertEqual(json.loads(self.command().stdout), {"from": "beside the function"})
 
+    def test_events_one_after_the_other(self) -> None:
+        """All to one process; each response on a line; a failure among them is not the end, but the status tells."""
+        self.app(
+            """
+            count = 0
+            def handler(event, context):
+                global count
+                count += 1
+                return [count, 1 / event]
+            """
+        )
+        lines = self.write("many.jsonl", "\ufeff1\n\n2\n")
+        self.write("a.json", "\n4\n")
+        ran = self.command("--events", lines)
+        self.assertEqual((ran.status, ran.stdout), (0, "[1, 1.0]\n[2, 0.5]\n"))
+        ran = self.command("--events", "many.jsonl a.json")
+        self.assertEqual((ran.status, ran.stdout), (0, "[1, 1.0]\n[2, 0.5]\n[3, 0.25]\n"))
+        ran = self.command("--events", "-", stdin="0\n2")
+        first, second = ran.stdout.splitlines()
+        self.assertEqual((ran.status, json.loads(first)["errorType"], second), (1, "ZeroDivisionError", "[2, 0.5]"))
+        self.assertEqual(ran.stderr.count("Init Duration"), 1)
+
+    def test_an_event_beside_the_function(self) -> None:
+        self.app(self.ECHO)
+        self.write("my.json", "[5]")
+        self.assertEqual(self.command("--event", "my.json").stdout, "[5]\n")
+
+    def test_variables_as_files_have_them(self) -> None:
+        """As docker's --env-file and .env files are written."""
+        rows: dict[str, dict[str, str]] = {
+            "A=1": {"A": "1"},
+            "A=": {"A": ""},
+            "export A = 1 ": {"A": "1"},
+            "A=b=c": {"A": "b=c"},
+            "A=pass#word": {"A": "pass#word"},
+            "A=1 # one": {"A": "1"},
+            "A=# nothing": {"A": ""},
+            "A='$x #\\n'  # one": {"A": "$x #\\n"},
+            'A="a\\nb \\"c\\" \\$ #"': {"A": 'a\nb "c" $ #'},
+            "A=it's": {"A": "it's"},
+            "# A=1\n\n  \nB=ü\r\nC=3": {"B": "ü", "C": "3"},
+            "OF_OURS\nNOT_OURS": {"OF_OURS": "x"},
+            "\ufeffA=1": {"A": "1"},
+            "AWS_LAMBDA_RUNTIME_API=elsewhere": {},
+        }
+        with mock.patch.dict(os.environ, {"OF_OURS": "x"}):
+            for text, expected in rows.items():
+                with self.subTest(text):
+                    Path(self.root, "env").write_bytes(text.encode())
+                    self.assertEqual(cli.read_env("env", self.root), expected)
+        self.assertEqual(cli.read_env("A=1", self.root), {"A": "1"})
+        for text, message in (
+            ("A=1\n1A=2", "line 2 of "), ("A='b", "line 1 of "), ('A="b" c', "line 1 of "), ("A=\xff", "is not UTF-8"),
+        ):  # fmt: skip
+            with self.subTest(text):
+                Path(self.root, "env").write_bytes(text.encode("latin-1"))
+                self.app(self.ECHO)
+                ran = self.in_this_process("--env", "env")
+                self.assertEqual((ran.status, ran.stdout), (2, ""))
+                self.assertRegex(ran.stderr, f"^emulator: ENV: .*{message}.*\n$")
+
+    def in_terminal(self, *arguments: str, typed: bytes = b"", prompt: bytes = b"", **env: str) -> tuple[bytes, bytes]:
+        """What is on a terminal, for which we type once `prompt` is there; and standard output, which is none."""
+        ours, theirs = os.openpty()
+        try:
+            process = subprocess.Popen(
+                self.words(*arguments), cwd=PROJECT, env=self.environment(env), stdin=theirs, stdout=subprocess.PIPE,
+                stderr=theirs,
+            )  # fmt: skip
+        finally:
+            os.close(theirs)
+        seen = b""
+        with process, open(ours, "rb", buffering=0) as terminal:
+            with suppress(OSError):  # as a terminal ends
+                while data := terminal.read(1 << 16):
+                    seen += data
+                    if prompt and prompt in seen:
+                        os.write(ours, typed)
+                        prompt = b""
+            assert process.stdout
+            return seen, process.stdout.read()
+
+    def test_a_debugger(self) -> None:
+        """breakpoint() has the terminal, and all the time that it wants."""
+        self.app(
+            """
+            import time
+            def handler(event, context):
+                secret = 41
+                breakpoint()
+                time.sleep(0.3)
+                return [secret, context.get_remaining_time_in_millis() > 60_000]
+            """
+        )
+        typed = b"secret += 1\np 'now', secret\nc\n"
+        seen, stdout = self.in_terminal("--debug", "--timeout=0.1", typed=typed, prompt=b"(Pdb) ")
+        self.assertEqual(stdout, b"[42, true]\n", seen)
+        self.assertIn(b"('now', 42)", seen)
+
+    def test_colours_are_for_terminals(self) -> None:
+        self.app("import logging\ndef handler(event, context): logging.error('no')")
+        seen, _ = self.in_terminal()
+        self.assertRegex(seen, rb"\x1b\[2mSTART [^\r\n]*\x1b\[m\r?\n\x1b\[31m\[ERROR\]")
+        self.assertNotIn(b"\x1b", self.in_terminal(NO_COLOR="1")[0])
+        self.assertNotIn("\x1b", self.command().stderr)
+
     def test_mistakes_are_told_in_one_line(self) -> None:
         """Nothing on stdout, which may be another program's input."""
         self.app(self.ECHO)
@@ -974,6 +1268,10 @@ class CommandLine(CommandLineTestCase):
             (("--memory", "-1"), "memory"),
             (("--memory", "nan"), "memory"),
             (("--bootstrap", "/no/such/bootstrap"), "cannot start /no/such/bootstrap"),
+            (("--events", "no/such/file"), "EVENTS: there is no file no/such/file"),
+            (("--events", os.path.join(self.root, "bad.json")), "EVENTS: line 1 of "),
+            (("--env", "no/such/file"), "ENV: there is no file no/such/file"),
+            (("--layers", f"{self.root}:no/such/folder"), "LAYERS: there is no folder no/such/folder"),
             (("--what",), "--what"),
         ]
         for arguments, message in rows:
@@ -1124,6 +1422,43 @@ class Make(CommandLineTestCase):
         self.assertIn("Task timed out after 0.30 seconds", json.loads(ran.stdout)["errorMessage"])
         self.assertNotEqual(ran.status, 0)
 
+    def test_variables_and_layers(self) -> None:
+        """A shell's ENV, which is another thing, and what happens to be called DEBUG do not count."""
+        self.app(
+            "import os, own\ndef handler(event, context): return [own.x, os.environ['A'], os.environ.get('AWS_B')]"
+        )
+        self.write("layer/python/own.py", "x = 1")
+        variables = ["ENV=A=$b 'c'", f"LAYERS={self.root}/layer"]
+        self.assertEqual(json.loads(self.invoke(*variables, env={"AWS_B": "2"}).stdout), [1, "$b 'c'", "2"])
+        self.app("import time\ndef handler(event, context): time.sleep(60)")
+        ran = self.invoke("TIMEOUT=0.3", env={"ENV": "production", "DEBUG": "app:*"})
+        self.assertEqual(json.loads(ran.stdout)["errorType"], "Sandbox.Timedout")
+
+    def test_events(self) -> None:
+        self.app(self.ECHO)
+        self.write("many.jsonl", "1\n2\n")
+        self.assertEqual(self.invoke("EVENTS=many.jsonl").stdout, "1\n2\n")
+
+    @unittest.skipUnless(shutil.which("curl"), "there is no curl")
+    def test_a_runtime_of_ten_lines(self) -> None:
+        """Somebody else's, which may not even be Python."""
+        shell = self.write(
+            "boot",
+            """\
+            #!/bin/sh
+            api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation"
+            while true; do
+                event=$(curl -sS -D head "$api/next")
+                id=$(tr -d '\\r' <head | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p')
+                curl -sS "$api/$id/response" -d "{\\"got\\": $event}" >/dev/null
+            done
+            """,
+            0o755,
+        )
+        self.app("")
+        ran = self.invoke(f"BOOTSTRAP={shell}", "EVENT=5")
+        self.assertEqual((ran.status, ran.stdout), (0, '{"got": 5}'), ran.stderr)
+
     def test_functions_that_fail(self) -> None:
         self.app("def handler(event, context): raise ValueError('no')")
         ran = self.invoke()
@@ -1150,6 +1485,122 @@ class Make(CommandLineTestCase):
                 self.assertNotEqual(ran.status, 0)
                 self.assertEqual(ran.stdout, "")
                 self.assertIn(message, line)
+
+
+@unittest.skipUnless(shutil.which("make"), "there is no make")
+class Cases(CommandLineTestCase):
+    """What people have reported, of this and of other local Lambdas."""
+
+    def make(self, *variables: str, python: str = sys.executable, **options: Any) -> Ran:
+        return self.run_it("make", "-s", "invoke", f"PYTHON={python}", f"TASK_ROOT={self.root}", *variables, **options)
+
+    def test_invoke_env_file(self) -> None:
+        """The function's variables are there when it is imported."""
+        self.app("import os\nTABLE = os.environ['TABLE_NAME']\ndef handler(event, context): return TABLE")
+        variables = os.path.join(self.folder(), "variables")
+        self.write(variables, "TABLE_NAME=orders\nOTHER=1\n")
+        self.assertEqual(self.make(f"ENV={variables}", "EVENT={}").stdout, '"orders"\n')
+
+    def test_invoke_env_file_missing(self) -> None:
+        self.app("def handler(event, context): return 1")
+        ran = self.make("ENV=/nowhere/variables", "EVENT={}")
+        self.assertNotEqual(ran.status, 0)
+        self.assertIn("ENV: there is no file /nowhere/variables", ran.stderr)
+        self.assertEqual(ran.stdout, "")
+
+    def test_invoke_sigterm_handler_no_warning(self) -> None:
+        """And the handler is called, as the runtime has registered itself for that."""
+        self.app(
+            """
+            import os, signal, sys
+            signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"the end\\n"), sys.exit(0)))
+            def handler(event, context): return "ok"
+            """
+        )
+        ran = self.make("EVENT={}")
+        self.assertEqual((ran.status, ran.stdout), (0, '"ok"\n'))
+        self.assertEqual([line.split(" ")[0] for line in ran.stderr.splitlines()], ["START", "END", "REPORT", "the"])
+
+    def test_invoke_instances_once(self) -> None:
+        """Three processes, and an event for one of them."""
+        for kind in ("def", "async def"):
+            self.app(f"{kind} handler(event, context):\n    print('charged')\n    return 'ok'")
+            ran = self.make("EVENT={}", env={"AWS_LAMBDA_MAX_CONCURRENCY": "3"})
+            self.assertEqual((ran.status, ran.stdout), (0, '"ok"\n'))
+            self.assertEqual(ran.stderr.count("charged"), 1)
+
+    def test_invoke_snap_start(self) -> None:
+        self.app("def handler(event, context): return 'ok'")
+        ran = self.make("EVENT={}", env={"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"})
+        self.assertEqual((ran.status, ran.stdout), (0, '"ok"\n'))
+
+    def test_invoke_snap_start_hooks(self) -> None:
+        """In their order, then the handler; and a failing one is the function's failure."""
+        self.write(
+            "snapshot_restore_py.py",
+            """
+            hooks = [], []
+            def register_before_snapshot(f, *a, **k): hooks[0].insert(0, (f, a, k))
+            def register_after_restore(f, *a, **k): hooks[1].append((f, a, k))
+            def get_before_snapshot(): return hooks[0]
+            def get_after_restore(): return hooks[1]
+            """,
+        )
+        self.app(
+            """
+            import time
+            from snapshot_restore_py import register_after_restore, register_before_snapshot
+            calls = []
+            register_before_snapshot(lambda: calls.append(["before", time.monotonic()]))
+            register_after_restore(lambda: calls.append(["after", time.monotonic()]))
+            def handler(event, context): return calls
+            """
+        )
+        snap_start = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
+        ran = self.make("EVENT={}", env=snap_start)
+        (first, before), (second, after) = json.loads(ran.stdout)
+        self.assertEqual((ran.status, first, second), (0, "before", "after"))
+        self.assertGreaterEqual(after - before, emulator.SNAPSHOT, "there is a pause between them")
+        for kind, error in (("before_snapshot", "BeforeSnapshotError"), ("after_restore", "AfterRestoreError")):
+            self.app(f"import snapshot_restore_py as s\ns.register_{kind}(lambda: 1 / 0)\ndef handler(e, c): return 1")
+            ran = self.make("EVENT={}", env=snap_start)
+            self.assertNotEqual(ran.status, 0)
+            self.assertIn(f"Error Type: Runtime.{error}", ran.stderr)
+
+    def test_python_3_8_make_invoke(self) -> None:
+        """One line, soon, from any Python that is too old: those that are here, and one that pretends."""
+        self.app(self.ECHO)
+        pretend = "import runpy, sys; sys.version_info = (3, 8, 18); sys.argv = sys.argv[2:]; sys.path.insert(0, '')"
+        pretend += "; runpy.run_path(sys.argv[0], run_name='__main__')"
+        with tempfile.TemporaryDirectory() as folder:  # whose name has no space: PYTHON may be several words
+            pretender = self.write(f"{folder}/old", f'#!/bin/sh\nexec "{sys.executable}" -c "{pretend}" "$@"\n', 0o755)
+            for python in (pretender, *map("python3.{}".format, range(9))):
+                found = shutil.which(python) and subprocess.run([python, "-Bc", ""], capture_output=True)
+                if python == pretender or (found and found.returncode == 0):
+                    with self.subTest(python):
+                        ran = self.make(python=python)
+                        (line,) = [line for line in ran.stderr.splitlines() if not line.startswith("make")]
+                        self.assertRegex(line, r"^emulator: Python 3\.9 or newer is needed, and .* is 3\.[0-8]$")
+                        self.assertNotEqual(ran.status, 0)
+
+    @unittest.skipUnless(shutil.which("git"), "there is no git")
+    def test_windows_clone_make_invoke(self) -> None:
+        """A clone whose lines end as Git for Windows has them by default, used under WSL or in an image."""
+        origin, clone = self.folder(), os.path.join(self.folder(), "clone")
+        for name in ("Makefile", "bootstrap", "runtime.py", ".gitattributes"):
+            shutil.copy(PROJECT / name, origin)
+        for name in ("emulator", "examples"):
+            shutil.copytree(PROJECT / "tests" / name, f"{origin}/tests/{name}")
+        commands = ["init -q", "add -A", "-c user.name=x -c user.email=x commit -qm x"]
+        env = self.environment({"HOME": self.folder(), "GIT_CONFIG_NOSYSTEM": "1"})
+        for command in commands:
+            subprocess.run(["git", *command.split()], cwd=origin, env=env, check=True)
+        subprocess.run(["git", "-c", "core.autocrlf=true", "clone", "-q", origin, clone], env=env, check=True)
+        done = subprocess.run(
+            ["make", "-s", "invoke", f"PYTHON={sys.executable}"], cwd=clone, env=env, capture_output=True, timeout=30
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(json.loads(done.stdout)["greeting"], "Hello, Ada!")
 
 
 if __name__ == "__main__":
