@@ -113,11 +113,11 @@ def http_scope(event):
 
 
 def prelude(start):
-    """Lambda takes each header once: repeated ones are joined by commas, which means the same save for cookies."""
+    """Lambda takes each header once. Repeated ones are joined by commas, which means the same, except for cookies."""
     headers, cookies = {}, []
-    for name, value in (
-        (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in start.get("headers", ())
-    ):
+    for pair in start.get("headers", ()):
+        name, value = (part.decode("latin-1") for part in pair)
+        name = name.lower()
         if name == "set-cookie":
             cookies.append(value)
         else:
