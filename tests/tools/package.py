@@ -82,9 +82,9 @@ OLD_MARSHAL = 2  # the format that all Pythons read and write alike
 
 
 def run(command: str, code: str, given: bytes = b"") -> bytes:
-    """What a Python writes, undisturbed by its user's settings. Frozensets are marshalled in the order of hashes."""
+    """What a Python writes, whatever its user's settings are. Frozensets are marshalled in the order of hashes."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    environment["PYTHONHASHSEED"] = "0"
+    environment.update(PYTHONHASHSEED="0", PYTHONUTF8="1", LC_ALL="C.UTF-8")  # the last is for PyPy
     words = [command, "-B", "-S", "-s", "-W", "ignore", "-c", code]
     try:
         done = subprocess.run(words, env=environment, input=given, capture_output=True, timeout=600)
@@ -153,16 +153,20 @@ def bytecode(entries: Sequence[Entry], root: str, pythons: Sequence[Python]) -> 
 
 
 def below(root: Path, wanted: Callable[[str, str], bool], name: str = "", trail: Sequence[str] = ()) -> Iterator[Entry]:
-    """All that is wanted(name, path) in a folder. A link is kept if it leads to something in there, or to nothing."""
-    real_root, real_folder = os.path.realpath(root), os.path.realpath(root / name)
+    """All that is wanted(name, path) in a folder. A link is kept if it leads to something in there, or to nothing.
+
+    Names in a zip are UTF-8, and so are those of Lambda's file system, whatever the locale makes of them here.
+    """
+    real_root, folder = os.path.realpath(root), os.path.join(root, os.fsdecode(name.encode()))
+    real_folder = os.path.realpath(folder)
     if real_folder in trail:
-        raise Refused(f"{root / name} is a link to a folder that it lies in")
-    for child in sorted(os.fsencode(child) for child in os.listdir(root / name)):
+        raise Refused(f"{folder} is a link to a folder that it lies in")
+    for child in sorted(os.listdir(os.fsencode(folder))):
+        path = os.path.join(folder, os.fsdecode(child))
         try:
             inner = posixpath.join(name, child.decode("utf-8"))
         except UnicodeDecodeError:
-            raise Refused(f"{os.fsencode(root / name)!r}: the name of {child!r} in it is not UTF-8") from None
-        path = os.path.join(root, name, os.fsdecode(child))
+            raise Refused(f"the name of {os.fsencode(path)!r} is not UTF-8") from None
         if not wanted(inner, path):
             continue
         if os.path.islink(path):
@@ -293,7 +297,7 @@ def is_elf(path: Path) -> bool:
 
 def unpack(entries: Sequence[Entry], root: Path) -> None:
     for entry in entries:
-        path = root / entry.name
+        path = root / os.fsdecode(entry.name.encode())
         path.parent.mkdir(parents=True, exist_ok=True)
         if entry.mode == LINK:
             path.symlink_to(os.fsdecode(entry.data))
@@ -379,7 +383,7 @@ def main() -> int:
     except Refused as refused:
         print(f"make {given.what}: {refused}", file=sys.stderr)
     except OSError as error:
-        print(f"make {given.what}: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"make {given.what}: {error.filename or given.out}: {error.strerror}", file=sys.stderr)
     else:
         return 0
     return 1
