@@ -69,7 +69,7 @@ import importlib.util, marshal
 
 def pyc(filename, source):
     try:
-        code = compile(source, filename, "exec", dont_inherit=True, optimize=0)
+        code = compile(source, filename, "exec", dont_inherit=True)
     except Exception:
         return None  # Python 2, a template, a test of syntax errors: nobody imports it, or sees why not
     unchecked_hash = (1).to_bytes(4, "little")
@@ -319,7 +319,7 @@ def write_zip(out: Path, entries: Sequence[Entry]) -> None:
                 info.create_system = 3  # Unix, on Windows as well: only then do modes count
                 info.external_attr = entry.mode << 16
                 info.compress_type = zipfile.ZIP_DEFLATED
-                archive.writestr(info, entry.data, compresslevel=9)
+                archive.writestr(info, entry.data)
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(unfinished, 0o666 & ~umask)
