@@ -266,7 +266,10 @@ class Zip(PackageTestCase):
         outside = self.folder()
         self.write(f"{outside}/shared/common.py", "x = 1")
         self.write(f"{outside}/shared/inner.txt")
+        self.write(f"{outside}/beside.txt", "beside")
+        self.write("beside.txt", "another")
         os.symlink("inner.txt", f"{outside}/shared/link.txt")
+        os.symlink("../beside.txt", f"{outside}/shared/up.txt")
         self.write("package/module.py", "x = 1")
         links = {
             "handler.py": "package/module.py",
@@ -276,17 +279,23 @@ class Zip(PackageTestCase):
             "package/round": os.path.join("..", "..", os.path.basename(self.root), "package", "module.py"),
             "cache": "/tmp/only/on/lambda",
             "shared": f"{outside}/shared",
+            "first": "second",
+            "second": f"{outside}/shared/inner.txt",
+            "..what": "..name",
         }
         for name, target in links.items():
             os.symlink(target, os.path.join(self.root, name))
         content = self.packed("zip")
         kept = {name: content[name].decode() for name, mode in self.modes().items() if mode.startswith("l")}
-        expected = {**links, "absolute": "package", "package/round": "module.py"}
-        del expected["shared"]
+        expected = {**links, "absolute": "package", "package/round": "module.py", "shared/link.txt": "inner.txt"}
+        for name in ("shared", "second"):  # which would lead to nothing on Lambda
+            del expected[name]
         self.assertEqual(kept, expected)
-        # What would lead to nothing on Lambda is there itself.
-        shared = {name for name in content if name.startswith("shared/")}
-        self.assertEqual(shared, {"shared/common.py", pyc("shared/common"), "shared/inner.txt", "shared/link.txt"})
+        packed = {name for name in content if name.startswith(("shared/", "second"))} - {"shared/link.txt"}
+        self.assertEqual(
+            packed, {"shared/common.py", pyc("shared/common"), "shared/inner.txt", "shared/up.txt", "second"}
+        )
+        self.assertEqual((content["shared/up.txt"], content["second"]), (b"beside", b""))
 
     def test_link_to_a_folder_that_it_lies_in(self) -> None:
         parent = self.folder()

@@ -152,13 +152,16 @@ def bytecode(entries: Sequence[Entry], root: str, pythons: Sequence[Python]) -> 
 # ──── files ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def below(root: Path, wanted: Callable[[str, str], bool], name: str = "", trail: Sequence[str] = ()) -> Iterator[Entry]:
-    """All that is wanted(name, path) in a folder. A link is kept if it leads to something in there, or to nothing.
+def below(
+    root: Path, wanted: Callable[[str, str], bool], name: str = "", base: str = "", trail: Sequence[str] = ()
+) -> Iterator[Entry]:
+    """All that is wanted(name, path) in a folder of root. What a link leads to is packed if it could not stay a link.
 
-    Names in a zip are UTF-8, and so are those of Lambda's file system, whatever the locale makes of them here.
+    Names in a zip are UTF-8, and so are those of Lambda's file system, whatever the locale makes of them here. `base`
+    is what is packed in place of a link: what lies beside that is not packed.
     """
-    real_root, folder = os.path.realpath(root), os.path.join(root, os.fsdecode(name.encode()))
-    real_folder = os.path.realpath(folder)
+    folder = os.path.join(root, os.fsdecode(name.encode()))
+    real_root, real_folder = os.path.realpath(root), os.path.realpath(folder)
     if real_folder in trail:
         raise Refused(f"{folder} is a link to a folder that it lies in")
     for child in sorted(os.listdir(os.fsencode(folder))):
@@ -169,22 +172,24 @@ def below(root: Path, wanted: Callable[[str, str], bool], name: str = "", trail:
             raise Refused(f"the name of {os.fsencode(path)!r} is not UTF-8") from None
         if not wanted(inner, path):
             continue
+        followed = False
         if os.path.islink(path):
             target, real = os.readlink(path), os.path.realpath(path)
-            inside = os.path.commonpath([real_root, real]) == real_root
-            if inside and (os.path.isabs(target) or leaves(inner, target)):
-                target = os.path.relpath(real, real_folder)
-            if inside or not os.path.exists(real):
+            if os.path.isabs(target) or beyond(base, posixpath.join(name, target)):
+                followed = os.path.exists(real)
+                if os.path.commonpath([real_root, real]) == real_root:
+                    followed, target = False, os.path.relpath(os.path.relpath(real, real_root), name or ".")
+            if not followed:
                 yield Entry(inner, os.fsencode(target), LINK)
                 continue
         if os.path.isdir(path):
-            yield from below(root, wanted, inner, [*trail, real_folder])
+            yield from below(root, wanted, inner, inner if followed else base, [*trail, real_folder])
         elif os.path.isfile(path):
             yield Entry(inner, Path(path).read_bytes(), EXECUTABLE if executable(path) else FILE)
 
 
-def leaves(name: str, target: str) -> bool:
-    return posixpath.normpath(posixpath.join(posixpath.dirname(name), target)).startswith("..")
+def beyond(base: str, name: str) -> bool:
+    return posixpath.relpath(name, base or ".").split("/")[0] == ".."
 
 
 def executable(path: str) -> bool:
