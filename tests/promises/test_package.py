@@ -197,7 +197,7 @@ class Pythons(PackageTestCase):
             ("crashes-later", "status 3"),
             ("plain-file", "Permission denied"),
             ("garbage", "Exec format error"),
-            ("true", "does not run what it is given"),
+            ("true", "ignores the code that it is given"),
         ]
         env = {"PATH": f"{search}:/bin:/usr/bin"}
         for name, why in rows:
@@ -302,7 +302,8 @@ class Zip(PackageTestCase):
         self.write(f"{parent}/function/app.py")
         os.symlink("..", f"{parent}/function/up")
         self.assertIn(
-            "up/function is a link to a folder that it lies in", self.refusal("zip", f"--task-root={parent}/function")
+            "up/function links to a folder that contains the link",
+            self.refusal("zip", f"--task-root={parent}/function"),
         )
 
     def test_what_is_left_out(self) -> None:
@@ -339,12 +340,12 @@ class Zip(PackageTestCase):
         for name in ("bootstrap", "runtime.py"):
             path = self.write(name, "the user's own")
             with self.subTest(name):
-                self.assertIn(f"{path} is in the way of the runtime's own {name}", self.refusal("zip"))
+                self.assertIn(f"{path} has the name of the runtime's own {name}", self.refusal("zip"))
             os.unlink(path)
         os.mkdir(os.path.join(self.root, "bootstrap"))
         self.write("bootstrap/x.txt")
         with self.subTest("a folder"):
-            self.assertIn("is in the way", self.refusal("zip"))
+            self.assertIn("has the name of", self.refusal("zip"))
 
     def test_what_is_the_runtime_itself_is_not_in_the_way(self) -> None:
         for name in ("bootstrap", "runtime.py"):
@@ -357,7 +358,7 @@ class Zip(PackageTestCase):
         self.assertLessEqual({"package/runtime.py", "runtime/__init__.py", pyc("runtime")}, content.keys())
 
     def test_places_that_are_none(self) -> None:
-        self.assertIn("TASK_ROOT=/nowhere is no folder", self.refusal("zip", "--task-root=/nowhere"))
+        self.assertIn("TASK_ROOT=/nowhere is not a folder", self.refusal("zip", "--task-root=/nowhere"))
         os.mkdir(folder := os.path.join(self.folder(), "folder"))
         for out, why in ((folder, "is a folder"), (f"{folder}/no/x.zip", "its folder is missing")):
             self.out = out
@@ -508,7 +509,7 @@ class Bundle(PackageTestCase):
         other = self.python("python3", "sys.version_info = (3, 98)")
         search = os.path.dirname(other)
         line = self.refused(pythons="python3", env={"PATH": f"{search}:/bin:/usr/bin"})
-        self.assertIn(f"bin/python3 is for another machine: to compile for it takes a {needed} of this one", line)
+        self.assertIn(f"bin/python3 is for another machine, so its bytecode needs a {needed} for this one", line)
 
     def test_those_that_cannot_be_carried_along(self) -> None:
         with self.subTest("not relocatable"):
@@ -532,7 +533,7 @@ class Bundle(PackageTestCase):
 
     def test_a_folder_of_the_users_is_in_its_way(self) -> None:
         self.write("python/x.txt")
-        self.assertIn("python is in the way of the runtime's own python", self.refused())
+        self.assertIn("python has the name of the runtime's own python", self.refused())
         self.assertIn("python/x.txt", self.packed("zip"))
 
 
