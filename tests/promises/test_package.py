@@ -111,6 +111,12 @@ def filenames(data: bytes) -> set[str]:
     return codes(marshal.loads(data[16:]))
 
 
+def relocatable(maps: str = "") -> str:
+    """What makes a stand-in tell that it is where it is now. The Python behind it may have a library elsewhere."""
+    prefix = "os.path.dirname(os.path.dirname(os.path.abspath(me)))"
+    return f"import io; sys.prefix = {prefix}; open = lambda _: io.StringIO('{maps}')"
+
+
 class Layer(PackageTestCase):
     def test_content(self) -> None:
         content = self.packed("layer")
@@ -439,7 +445,7 @@ class Bundle(PackageTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.home = self.folder()
-        self.interpreter("sys.prefix = os.path.dirname(os.path.dirname(os.path.abspath(me)))")
+        self.interpreter(relocatable())
         self.write(f"{self.home}/{self.LIBRARY}/os.py", ORDER_OF_HASHES)
 
     def interpreter(self, then: str) -> None:
@@ -518,6 +524,12 @@ class Bundle(PackageTestCase):
         with self.subTest("not from elsewhere"):
             self.interpreter(f"me.startswith({self.home!r}) or sys.exit('no library')")
             self.assertIn("is not relocatable", self.refused())
+        if os.path.exists("/proc/self/maps"):
+            with self.subTest("its library is not"):
+                # It is still where the Python was built, here, and will not be on Lambda.
+                self.interpreter(relocatable("7f00-7f01 r-xp 0000 fe:00 1234   /built/lib/libpython3.99.so.1.0\\n"))
+                line = self.refused()
+                self.assertIn("is not relocatable: in another folder it needs /built/lib/libpython3.99.so.1.0", line)
         with self.subTest("broken"):
             self.interpreter("sys.exit('no library')")
             self.assertIn("no library", self.refused())
@@ -554,7 +566,7 @@ class Make(PackageTestCase):
 
     def test_a_bundle(self) -> None:
         home = self.folder()
-        self.python("bin/python3", "sys.prefix = os.path.dirname(os.path.dirname(os.path.abspath(me)))", home)
+        self.python("bin/python3", relocatable(), home)
         for what in ("layer", "zip"):
             self.assertIn("python/bin/python3", self.make(what, f"OUT={self.out}", f"PYTHON_HOME={home}"))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -24,6 +25,7 @@ from conformance_tools import (
     expect,
     free_ports,
     new_folder,
+    patchelf,
     write_files,
 )
 from package import Entry, unpack
@@ -169,15 +171,18 @@ def artefacts(report: Report) -> None:
 
 
 def relocatable(home: Path) -> str:
-    """This Python, without what is installed in it."""
-    library = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}"
-    for pattern in ("bin/python3*", "lib/libpython3*", f"{library}/*"):
-        for path in Path(sys.base_prefix).glob(pattern):
-            if path.name != "site-packages":
-                link = home / path.relative_to(sys.base_prefix)
-                link.parent.mkdir(parents=True, exist_ok=True)
-                beside = path.is_symlink() and "/" not in os.readlink(path)
-                link.symlink_to(os.readlink(path) if beside else path)
+    """This Python, without what is installed in it, and with its libpython found beside it."""
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    for path in [*Path(sys.base_prefix, "lib", version).iterdir(), *Path(sys.base_prefix, "lib").glob("libpython3*")]:
+        if path.name != "site-packages":
+            link = home / path.relative_to(sys.base_prefix)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
+    (home / "bin").mkdir()
+    program = shutil.copy(Path(sys.base_prefix, "bin", version), home / "bin")
+    (home / "bin" / "python3").symlink_to(version)
+    if list(home.glob("lib/libpython3*")):
+        subprocess.run([patchelf(), "--set-rpath", "$ORIGIN/../lib", program], check=True)
     return str(home)
 
 

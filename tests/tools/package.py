@@ -62,6 +62,10 @@ import sys
 tag = getattr(getattr(sys, "implementation", None), "cache_tag", None)
 sys.stdout.write("%d %d %s %s" % (sys.version_info[0], sys.version_info[1], tag, sys.prefix))
 """
+MAPS = """\
+import os
+print(open("/proc/self/maps").read() if os.path.exists("/proc/self/maps") else "")
+"""
 COMPILE = """\
 import sys
 sys.path.pop(0)
@@ -278,12 +282,16 @@ def interpreter(home: Path, others: Callable[[], Sequence[Python]]) -> tuple[lis
     with tempfile.TemporaryDirectory(prefix="package-") as folder:
         elsewhere = os.path.realpath(folder)
         unpack(files, Path(elsewhere))
+        moved = f"{elsewhere}/python"
         try:
-            _, prefix = probe(f"{elsewhere}/python/bin/python3")
+            _, prefix = probe(f"{moved}/bin/python3")
         except Refused:
             prefix = ""
-        if os.path.realpath(prefix) != f"{elsewhere}/python":
+        if os.path.realpath(prefix) != moved:
             raise Refused(f"PYTHON_HOME={home} is not relocatable: in another folder it does not find its library")
+        for loaded in re.findall(r" (/.*/libpython[^/\n]*)\n", run(f"{moved}/bin/python3", MAPS).decode()):
+            if not loaded.startswith(f"{moved}/"):
+                raise Refused(f"PYTHON_HOME={home} is not relocatable: in another folder it needs {loaded}")
     return files, python
 
 
