@@ -56,19 +56,21 @@ class Python(NamedTuple):
     tag: str  # as in app.cpython-313.pyc
 
 
-# Both run on whatever Python there is, 2.7 included. The first entry of sys.path is the working directory.
+# Runs on whatever Python there is, 2.7 included.
 PROBE = """\
 import sys
 tag = getattr(getattr(sys, "implementation", None), "cache_tag", None)
 sys.stdout.write("%d %d %s %s" % (sys.version_info[0], sys.version_info[1], tag, sys.prefix))
 """
 MAPS = """\
-import os
-print(open("/proc/self/maps").read() if os.path.exists("/proc/self/maps") else "")
+try:
+    print(open("/proc/self/maps").read())
+except OSError:
+    pass  # only Linux has it
 """
 COMPILE = """\
 import sys
-sys.path.pop(0)
+sys.path.pop(0)  # the working directory, where a types.py may be
 import importlib.util, marshal
 
 def pyc(filename, source):
