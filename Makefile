@@ -36,19 +36,25 @@ STEPS ?= 20000
 FIRST ?= 0
 ## how many invocations soak serves
 INVOCATIONS ?= 100000
+## the zip that layer and zip make (default: layer.zip, function.zip)
+OUT ?=
+## the Pythons whose bytecode goes into it, as commands or paths (default: all that are found)
+PYTHONS ?=
+## a relocatable Python that goes into it as python/
+PYTHON_HOME ?=
 # No ?= here: WSL sets a NAME of its own.
 ## the test to run, if not all: test_loop, or a class or one test of it, test_loop.Ending
 NAME =
 
 # What was given reaches the emulator as it is: $(value) because make would expand a $ in it, and the environment
 # because the shell would.
-FUNCTION := TASK_ROOT HANDLER EVENT EVENTS TIMEOUT MEMORY ENV DEBUG LAYERS BOOTSTRAP PORT CONCURRENCY
+FUNCTION := TASK_ROOT HANDLER EVENT EVENTS TIMEOUT MEMORY ENV DEBUG LAYERS BOOTSTRAP PORT CONCURRENCY OUT PYTHONS PYTHON_HOME
 $(foreach name,$(FUNCTION),$(eval override $(name) := $$(value $(name))))
 export $(FUNCTION)
 function = --task-root="$$TASK_ROOT" --handler="$$HANDLER" --timeout="$$TIMEOUT" --memory="$$MEMORY" --env="$$ENV" \
     --layers="$$LAYERS" --bootstrap="$$BOOTSTRAP" $${DEBUG:+--debug}
 
-.PHONY: help invoke serve test lint conformance bench fuzz soak clean
+.PHONY: help invoke serve layer zip test lint conformance bench fuzz soak clean
 
 ## print this
 help:
@@ -68,6 +74,16 @@ invoke:
 ## answer curl, browsers, the AWS CLI and boto3 with the function, as Lambda and its function URL do
 serve:
 	@$(PYTHON) -B tests/emulator serve $(function) --port="$$PORT" --concurrency="$$CONCURRENCY"
+
+## pack bootstrap, runtime.py and bytecode into a layer
+layer:
+	@$(PYTHON) -B tests/tools/package.py layer --out="$${OUT:-layer.zip}" --pythons="$$PYTHONS" \
+	    --python-home="$$PYTHON_HOME"
+
+## pack the same beside the function's code
+zip:
+	@$(PYTHON) -B tests/tools/package.py zip --task-root="$$TASK_ROOT" --out="$${OUT:-function.zip}" \
+	    --pythons="$$PYTHONS" --python-home="$$PYTHON_HOME"
 
 ## run the tests, or NAME alone
 test:

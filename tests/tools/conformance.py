@@ -8,6 +8,7 @@
     modes    several invocations at once (Managed Instances) and the end of a function, under AWS's emulator
     wrapper  this runtime as AWS_LAMBDA_EXEC_WRAPPER of a managed Python runtime, on the paths that it has on Lambda
     clients  boto3, the AWS CLI, curl and Chromium talk to `make serve`, which also runs FastAPI and Starlette
+    artefacts  what `make layer` and `make zip` pack, unpacked where Lambda does, read-only, under AWS's emulator
 
 What is needed from PyPI is put into .dev/ once, for the Python that runs this. One line a case, then the count.
 """
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "promises"))
+from conformance_artefacts import artefacts
 from conformance_cases import CASES, CAUSE, ERROR_TYPE, Case
 from conformance_clients import clients
 from conformance_emulators import modes, streams, under_rie
@@ -495,6 +497,7 @@ PARTS: Mapping[str, Callable[[Report], None]] = {
     "modes": modes,
     "wrapper": as_wrapper,
     "clients": clients,
+    "artefacts": artefacts,
 }
 
 
