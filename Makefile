@@ -27,7 +27,7 @@ INVOCATIONS ?= 100000
 $(foreach name,TASK_ROOT HANDLER EVENT TIMEOUT MEMORY,$(eval override $(name) := $$(value $(name))))
 export TASK_ROOT HANDLER EVENT TIMEOUT MEMORY
 
-.PHONY: help invoke test lint conformance bench fuzz soak clean
+.PHONY: help invoke test lint conformance libraries bench fuzz soak clean
 
 ## print this
 help:
@@ -63,6 +63,10 @@ lint: .dev/lint/.ready
 ## compare with awslambdaric, and run on AWS's own emulator and cargo-lambda's
 conformance:
 	@$(PYTHON) -B tests/tools/conformance.py
+
+## compare what popular libraries do with awslambdaric, or one only: LIBRARY=sentry
+libraries:
+	@$(PYTHON) -B tests/tools/libraries.py $(LIBRARY)
 
 ## measure against awslambdaric, or one part only: BENCH=warm, cold, memory, logs or stream
 bench:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT-0
-"""What popular libraries do here and on AWS's Python client: `make libraries`, or python3 tests/tools/libraries.py [NAME ...]
+"""What popular libraries do here and on AWS's Python client: `make libraries`, or
+python3 tests/tools/libraries.py [NAME ...]
 
-Each file in libraries/ is a small function that does with a library what its users do. It serves three web requests, of
-which the second makes it fail, on awslambdaric and on this runtime, with the log as text and as JSON in frames. Compared
-are answers, logs, and what the library sent to a server and an X-Ray daemon on this machine; times, ids and the like
-become names first. Prints the table of README, then each difference that should not be; the status is 1 if there is one.
+Each file in libraries/ is a small function that does with a library what its users do. It serves three web requests,
+and fails at the second, on awslambdaric and on this runtime, with the log as text and as JSON in frames. Compared are
+answers, logs, and what the library sent to a server and an X-Ray daemon on this machine. Times, ids and the like become
+names first. Prints README's table, then each difference that should not be; the status is 1 if there is one.
 
-All of libraries/requirements.txt goes into .dev/, once. A NAME is a file in libraries/.
+The packages of libraries/requirements.txt go into .dev/, once. A NAME is a file in libraries/.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -50,10 +52,11 @@ INIT_ERROR = ("init_error",)
 
 @dataclass(frozen=True)
 class Library:
-    """A row. `seen` is a pattern that shows, in what AWS's client's side did, that the library was at work.
+    """A row of the table.
 
-    Both `aside` and `ours` are patterns and what becomes of them: of what tells of the runtime's own insides and is of
-    no interest, on both sides; and of what AWS's client did and we do otherwise on purpose, for the reason in `differs`.
+    `seen` is a pattern that shows, in what AWS's client's side did, that the library was at work. `ours` are patterns,
+    and what becomes of them, of what AWS's client did and we do otherwise on purpose, for the reason in `differs`.
+    `aside` are those of what tells of the runtime's insides, or is another in each run: they go on both sides.
     """
 
     function: str
@@ -115,7 +118,7 @@ LIBRARIES = (
         env={"NEW_RELIC_SERVERLESS_MODE_ENABLED": "true", "NEW_RELIC_ACCOUNT_ID": "1"},
         aside=[
             (r'"File \\"(<frozen runpy>|[^"\\]*(awslambdaric/\w+|/runtime)\.py)\\", [^"]*",', ""),
-            (r'(\["Jars",\[)(\["[^"]*","[^"]*",\{\}\],?)*', r"\1"),  # what is imported, as a thread of its own finds it
+            (r'(\["Jars",\[)(\["[^"]*","[^"]*",\{\}\],?)*', r"\1"),  # modules, as a thread of its own finds them
             (r'\[\{"name":"Supportability/[^"]*","scope":""\},\[[^]]*\]\],?', ""),  # its own work: bytes and times
         ],
     ),
@@ -150,7 +153,7 @@ LIBRARIES = (
     Library(
         "loguru", "loguru", "loguru", "An error has been caught(.|\n)*app:handler",
         aside=[
-            (r"(awslambdaric\.bootstrap|__main__):\w+:\d+( - An error has been caught in function) '\w+'", r"<runtime>\2"),
+            (r"(awslambdaric\.bootstrap|__main__):\w+:\d+ (- An error has been caught in function) '\w+'", r"\2"),
             (r'[> ] File "(<frozen runpy>|[^"]*(awslambdaric/\w+|/runtime)\.py)".*\n(    .*\n)*', ""),
         ],
     ),
@@ -245,7 +248,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text)
 
-    do_GET = do_POST = do_PUT = answer
+    do_GET = do_POST = do_PUT = answer  # noqa: N815 # the base class looks for these
 
     def read(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -337,7 +340,7 @@ def observe(library: Library, side: Side, folder_of_packages: Path, log_format: 
         api.address: "<api>",
         server.url: "<server>",
         server.url[len("http://") :]: "<server>",
-        **{name: "<id>" for name in ids},
+        **dict.fromkeys(ids, "<id>"),
     }
 
     def hide(text: str) -> str:
@@ -416,12 +419,10 @@ def compare(library: Library, theirs: Sequence[Run], ours: Sequence[Run]) -> lis
 
 def by_the_rules(run: Run) -> Run:
     """What we should do where AWS's client did this: the rules are those of `make conformance`."""
-    invocations = []
-    for seen in run.invocations:
-        for rule in RULES:
-            seen = rule(seen)
-        invocations.append(seen)
-    return run._replace(invocations=invocations)
+    return run._replace(invocations=[reduce(lambda seen, rule: rule(seen), RULES, seen) for seen in run.invocations])
+
+
+HEAD = "| library | what its function does | here |\n|---|---|---|"
 
 
 def row(library: Library, different: bool) -> str:
@@ -451,13 +452,16 @@ def main(arguments: Sequence[str]) -> int:
         wrong = [
             compare(library, *([run.result() for run in side] for side in both)) for library, both in zip(chosen, runs)
         ]
-    print("| library | what its function does | here |", "|---|---|---|", sep="\n")
-    for library, differences in zip(chosen, wrong):
-        print(row(library, bool(differences)))
+    table = "\n".join([HEAD, *(row(library, bool(differences)) for library, differences in zip(chosen, wrong))])
+    print(table)
     for library, differences in zip(chosen, wrong):
         if differences:
             print(f"\n{library.function}:", *differences, sep="\n")
-    return 1 if any(wrong) else 0
+    readme = (PROJECT / "README.md").read_text()
+    outdated = chosen == list(LIBRARIES) and HEAD in readme and table not in readme
+    if outdated:
+        print("\nREADME.md has another table")
+    return 1 if outdated or any(wrong) else 0
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import os  # noqa: E402 # patched first, as its documentation asks
-import urllib.request  # noqa: E402
+import os  # patched first, as its documentation asks
+import urllib.request
 
-import gevent  # noqa: E402
+import gevent
 
 
 def get(path):

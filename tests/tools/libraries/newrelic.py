@@ -5,7 +5,7 @@ import newrelic.agent
 
 newrelic.agent.initialize()
 
-from newrelic_lambda.lambda_handler import lambda_handler  # noqa: E402 # the agent has to come first
+from newrelic_lambda.lambda_handler import lambda_handler  # the agent has to come first
 
 
 @newrelic.agent.function_trace()
