@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Condition, Thread
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "promises"))
@@ -54,9 +54,10 @@ INIT_ERROR = ("init_error",)
 class Library:
     """A row of the table.
 
-    `seen` is a pattern that shows, in what AWS's client's side did, that the library was at work. `ours` are patterns,
-    and what becomes of them, of what AWS's client did and we do otherwise on purpose, for the reason in `differs`.
-    `aside` are those of what tells of the runtime's insides, or is another in each run: they go on both sides.
+    Four fields are patterns. `seen` shows, in what AWS's client's side did, that the library was at work. `awaited` is
+    in what the server gets at last, if the library itself does not wait until that is sent. `ours` says what becomes of
+    what AWS's client did and we do otherwise on purpose, for the reason in `differs`. `aside` says the same of what
+    tells of the runtime's insides, or is another in each run: it holds on both sides.
     """
 
     function: str
@@ -67,6 +68,7 @@ class Library:
     env: Mapping[str, str] = field(default_factory=dict)  # with {server} in it
     handler: str = "app.handler"
     launcher: str = ""  # one of the packages' programs that starts the runtime
+    awaited: str = ""
     differs: str = ""
     ours: Sequence[tuple[str, str]] = ()
     aside: Sequence[tuple[str, str]] = ()
@@ -125,6 +127,7 @@ LIBRARIES = (
     Library(
         "elastic", "Elastic APM", "elastic-apm", 'server got(.|\n)*"coldstart"(.|\n)*on purpose',
         env={"ELASTIC_APM_SERVER_URL": "{server}"},
+        awaited=r'(?s)(\{"transaction":.*){3}',
         aside=[(r'(?m)^(POST /intake|\{"metadata").*\n', "")],  # a thread decides how many of these there are
     ),
     Library(
@@ -203,11 +206,21 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.got: list[str] = []
+        self._changed = Condition()
         self._daemon = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._daemon.bind(("127.0.0.1", 0))
         self._daemon.setblocking(False)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.daemon = f"127.0.0.1:{self._daemon.getsockname()[1]}"
+
+    def add(self, text: str) -> None:
+        with self._changed:
+            self.got.append(text)
+            self._changed.notify_all()
+
+    def wait(self, pattern: str) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: re.search(pattern, "\n".join(self.got)), 20)
 
     def segments(self) -> list[str]:
         """What the daemon got: on the loopback device all that was sent is there at once."""
@@ -240,7 +253,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.read()
         headers = {name.lower(): value for name, value in sorted(self.headers.items())}
         kept = {name: value for name, value in headers.items() if name not in PER_REQUEST}
-        self.server.got.append(f"{self.command} {self.path} {json.dumps(kept)}\n{readable(body)}")
+        self.server.add(f"{self.command} {self.path} {json.dumps(kept)}\n{readable(body)}")
         result = {"path": self.path, "Table": {"TableStatus": "ACTIVE"}}  # the latter is DynamoDB's
         text = b"" if self.command == "PUT" else json.dumps(result).encode()  # S3's is XML, or nothing
         self.send_response_only(403 if b"refused" in self.path.encode() + body else 200)
@@ -309,7 +322,8 @@ def observe(library: Library, side: Side, folder_of_packages: Path, log_format: 
     ids = [f"{REQUEST_ID[:-1]}{number}" for number in range(3)]
     bodies = [fine, fine.replace(b'"/hello"', b'"/fail"'), fine]
     events: list[Answer] = [[mark, *event(body, (), name)] for name, body in zip(ids, bodies)]
-    with new_folder() as folder, Server() as server, ScriptedApi([*events, [mark, HOLD]]) as api:
+    last: Answer = [mark, lambda _: server.wait(library.awaited), HOLD]
+    with new_folder() as folder, Server() as server, ScriptedApi([*events, last]) as api:
         shutil.copy(FUNCTIONS / f"{library.function}.py", folder / "app.py")
         env = {
             **LAMBDA_ENV,
@@ -434,6 +448,10 @@ def row(library: Library, different: bool) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
+    names = [library.function for library in LIBRARIES]
+    if not set(arguments) <= set(names):
+        print(f"a library is one of {', '.join(names)}", file=sys.stderr)
+        return 2
     chosen = [library for library in LIBRARIES if not arguments or library.function in arguments]
     try:
         folder_of_packages, client = packages(), awslambdaric()
