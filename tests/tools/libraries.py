@@ -360,7 +360,7 @@ def observe(library: Library, side: Side, folder_of_packages: Path, log_format: 
 
     def hide(text: str) -> str:
         unpacked = re.sub(r"H4sI[\w+/]{20,}=*", lambda found: readable(base64.b64decode(found[0])), text)
-        return re.sub(rf"\b{started.result().process.pid}\b", "<pid>", replaced(hidden_by(hidden, unpacked), SETTLED))
+        return replaced(hidden_by(hidden, unpacked), SETTLED)
 
     end = "timed out" if done.timed_out else "waits" if done.status is None else f"exit {done.status}"
     invocations = []
@@ -376,11 +376,13 @@ def observe(library: Library, side: Side, folder_of_packages: Path, log_format: 
 
 HEADERS = {"content-type", ERROR_TYPE, CAUSE}  # that Lambda looks at
 NUMBERS = "duration|length|execution_duration_in_millis|remaining_time_in_millis"
+PROCESS_IDS = r"""pid": |process_id": |process": \{"id": |'MainProcess' \(|Memory/Physical/(?:Utilization/)?"""
 
 # What is another one in each run. Most of it is known by its form, as each library calls it by another name.
 SETTLED = (
     (rf'("(?:{NUMBERS})": ?)-?[\d.e-]+', r"\1<number>"),
     (r'("(?:sys\.)?argv": ?)\[[^]]*\]', r"\1<command line>"),
+    (rf"({PROCESS_IDS})\d+", r"\1<pid>"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?(Z|[+-]\d\d:?\d\d)?", "<time>"),
     (r"\b[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b", "<uuid>"),
     (r"-?\b\d+(\.\d+(e-?\d+)?|e-\d+)\b", "<float>"),
