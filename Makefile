@@ -54,7 +54,7 @@ export $(FUNCTION)
 function = --task-root="$$TASK_ROOT" --handler="$$HANDLER" --timeout="$$TIMEOUT" --memory="$$MEMORY" --env="$$ENV" \
     --layers="$$LAYERS" --bootstrap="$$BOOTSTRAP" $${DEBUG:+--debug}
 
-.PHONY: help invoke serve layer zip test lint conformance bench fuzz soak clean
+.PHONY: help invoke serve layer zip test lint conformance libraries bench fuzz soak clean
 
 ## print this
 help:
@@ -111,6 +111,10 @@ lint: .dev/lint/.ready
 ## compare with awslambdaric, run on other emulators, and let other clients call make serve
 conformance:
 	@$(PYTHON) -B tests/tools/conformance.py
+
+## compare what popular libraries do with awslambdaric, or one only: LIBRARY=sentry
+libraries:
+	@$(PYTHON) -B tests/tools/libraries.py $(LIBRARY)
 
 ## measure against awslambdaric, or one part only: BENCH=warm, cold, memory, logs or stream
 bench:
