@@ -3,6 +3,7 @@
 
     warm      time and CPU of an invocation, by the size of its event
     cold      from exec to the first `GET next` and to the first answer
+    packed    the same of what `make layer` and `make zip` make
     memory    after the first invocation, after many, at its peak; sixteen invocations at once
     logs      CPU of printing and logging
     stream    latency and throughput of a streamed response
@@ -11,7 +12,7 @@ Each row says what it compares: this runtime with AWS's Python client (awslambda
 where it is quickest) or with something else. A run is a process of its own with bench_server as its Runtime API. The
 runs of those compared take turns, so that whatever else the machine does hits both: a figure is the median of the
 runs, a ratio the median of the ratios within each turn. Goals are for information: the exit status is 0 whenever
-everything could be measured. BENCH in the environment selects parts, too.
+everything could be measured.
 
 To compare two versions of runtime.py (with the bootstrap beside each, or else this project's):
 
@@ -27,6 +28,8 @@ For Linux, as Lambda is.
 from __future__ import annotations
 
 import argparse
+import compileall
+import importlib.util
 import json
 import os
 import platform
@@ -36,7 +39,9 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 import venv
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +49,7 @@ from statistics import median
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "promises"))
-from bench_report import Report, Row
+from bench_report import Report, Row, draw
 from conformance_tools import LAMBDA_ENV, PROJECT, RIC_VERSION, CannotRun, awslambdaric, pip, set_up, write_files
 from scripted_api import Child, ScriptedApi
 from scripted_api import event as event_answer
@@ -252,6 +257,7 @@ class Bench:
         self.folder = folder
         self.quick = quick
         self.cpus = cpus
+        self.as_shipped = not base and ours == PROJECT / "runtime.py"
         self.task = folder / "task"
         write_files(self.task, FUNCTIONS)
         self.output = (folder / "output").open("wb", buffering=0)
@@ -268,21 +274,21 @@ class Bench:
         # Each with and without bytecode.
         self.ours = self._version("runtime.py", ours)
         self.base = self._version(str(base), base) if base else None
-        package, package_without_pyc = awslambdaric(), folder / "awslambdaric-without-pyc"
+        package, package_without_pyc = with_bytecode(awslambdaric()), folder / "awslambdaric-without-pyc"
         shutil.copytree(package, package_without_pyc, ignore=shutil.ignore_patterns("__pycache__"))
         command = [python, "-m", "awslambdaric"]
         self.awslambdaric = Runtime("awslambdaric", command, {**env, "PYTHONPATH": str(package)})
         self.awslambdaric_without_pyc = Runtime(
-            "awslambdaric without its bytecode", command, {**env, "PYTHONPATH": str(package_without_pyc)}
+            "awslambdaric without bytecode", command, {**env, "PYTHONPATH": str(package_without_pyc)}
         )
         # There it polls in a thread, and makes a new one each time: whatever the Python is, the variable decides.
         self.managed = self.awslambdaric._replace(
-            name="awslambdaric as on AWS's managed 3.12 and later",
+            name="awslambdaric on managed 3.12+",
             env={**self.awslambdaric.env, "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13"},
         )
-        self.socket_loop = Runtime("a bare socket loop in Python", [python, "-c", SOCKET_LOOP], env)
+        self.socket_loop = Runtime("a bare Python socket loop", [python, "-c", SOCKET_LOOP], env)
         write_files(folder, {"shell-runtime": SHELL_RUNTIME}, 0o755)
-        self.shell = Runtime("a runtime in shell, with curl", [str(folder / "shell-runtime")], env)
+        self.shell = Runtime("a shell script with curl", [str(folder / "shell-runtime")], env)
 
     def _version(self, name: str, runtime: Path) -> dict[bool, Runtime]:
         """A runtime.py with the bootstrap beside it, or this project's: with bytecode (True), and without."""
@@ -363,6 +369,13 @@ class Bench:
         return quick if self.quick else full
 
 
+def with_bytecode(package: Path) -> Path:
+    """What pip compiled is stale once .dev was copied: then others would start as slowly as we do without bytecode."""
+    if not compileall.compile_dir(package, quiet=2):
+        print(f"bench: not all of {package.name} could be compiled", file=sys.stderr)
+    return package
+
+
 def with_packages(runtime: Runtime, folder: str) -> Runtime:
     path = filter(None, (runtime.env.get("PYTHONPATH"), folder))
     return runtime._replace(env={**runtime.env, "PYTHONPATH": ":".join(path)})
@@ -404,15 +417,16 @@ def warm(bench: Bench) -> Iterator[Row]:
     bare = (bench.socket_loop, bench.c_client)
     rounds, count = bench.count(9, 5), bench.count(5000, 2000)
     goals = {bench.awslambdaric.name: 0.47, "a bare C client": 1.55}
-    for match in bench.compare(
-        "echo.handler", [bench.awslambdaric, bench.managed, *bare], rounds, records(100), count
-    ):  # fmt: skip
+    rivals = [bench.awslambdaric, bench.managed, *bare]
+    matches = bench.compare("echo.handler", rivals, rounds, records(100), count)
+    for match in matches:
         yield match.row("event of 100 B", US, Seen.turn, goals.get(match.against))
-        yield match.row("event of 100 B, CPU", US, Seen.cpu_turn, drawn=False)
-    goals = {bench.awslambdaric.name: 0.50}
-    for match in bench.compare("echo.handler", [bench.awslambdaric, *bare], rounds, records(10_000), count):
-        yield match.row("event of 10 KB", US, Seen.turn, goals.get(match.against))
-        yield match.row("event of 10 KB, CPU", US, Seen.cpu_turn, drawn=False)
+    yield matches[0].row("event of 100 B, CPU", US, Seen.cpu_turn, drawn=False)
+    matches = bench.compare("echo.handler", [bench.awslambdaric, *bare], rounds, records(10_000), count)
+    for match in matches:
+        first = match is matches[0]
+        yield match.row("event of 10 KB", US, Seen.turn, 0.50 if first else None, drawn=first)
+    yield matches[0].row("event of 10 KB, CPU", US, Seen.cpu_turn, drawn=False)
 
     cpu_of_1_mb: list[list[float]] = []
     for name, size, event in (
@@ -423,38 +437,74 @@ def warm(bench: Bench) -> Iterator[Row]:
         (match,) = bench.compare(
             "echo.handler", [bench.awslambdaric], bench.count(7, 3), event, bench.count(30, 12) // size
         )
-        yield match.row(name, MS, Seen.cpu_turn, 1.0)
+        yield match.row(name, MS, Seen.cpu_turn, 1.0, drawn="string" not in name)
         cpu_of_1_mb.append([seen.cpu_turn() / size / MS.size for seen in match.ours])
     yield Row(
         bench.part, "CPU per MB of 6 MB", "that of 1 MB", MS.name, cpu_of_1_mb[1], cpu_of_1_mb[0], 1.5, drawn=False
     )
 
-    asyncio_run = bench.awslambdaric._replace(
-        name="awslambdaric, asyncio.run() in the handler", handler="run_echo.handler"
-    )
+    asyncio_run = bench.awslambdaric._replace(name="awslambdaric with asyncio.run()", handler="run_echo.handler")
     for match in bench.compare("async_echo.handler", [asyncio_run], bench.count(7, 5), records(100), 2000):
         yield match.row("async def handler, 100 B", US, Seen.turn)
 
 
 def cold(bench: Bench) -> Iterator[Row]:
-    boto3 = str(set_up_boto3())
+    boto3 = str(with_bytecode(set_up_boto3()))
     both = [bench.awslambdaric, bench.awslambdaric_without_pyc]
     for variant, handler, rivals, pyc, packages, rounds, goals in (
         ("", "echo.handler", both[:1], True, "", bench.count(40, 10), [0.77]),
-        (" and logging, json", "imports.handler", both[:1], True, "", bench.count(40, 8), [1.0]),
-        (" and boto3", "aws.handler", both[:1], True, boto3, bench.count(15, 4), [1.0]),
+        (", json and logging used", "imports.handler", both[:1], True, "", bench.count(40, 8), [1.0]),
+        (", boto3 used", "aws.handler", both[:1], True, boto3, bench.count(15, 4), [1.0]),
         (" without bytecode", "echo.handler", both, False, "", bench.count(25, 8), [1.12, 1.0]),
     ):
         for timed in (1, rounds):  # all files have been read once
             matches = bench.compare(handler, rivals, timed, pyc=pyc, packages=packages)
         for match, goal in zip(matches, goals):
-            yield match.row(f"start{variant} to first next", MS, lambda seen: seen.next, goal)
-            yield match.row(f"start{variant} to first answer", MS, lambda seen: seen.answer, goal, drawn=not variant)
-            yield match.row(f"start{variant} to first answer, CPU", MS, lambda seen: seen.answer_cpu, drawn=False)
+            yield from cold_rows(match, f"cold start{variant}", goal)
     if shutil.which("curl") and not bench.base:
         (match,) = bench.compare("echo.handler", [bench.shell], bench.count(10, 3), count=bench.count(20, 5))
-        yield match.row("start to first next", MS, lambda seen: seen.next)
-        yield match.row("event of 2 B", US, Seen.turn)
+        yield match.row("cold start", MS, lambda seen: seen.next)
+        yield match.row("event of 2 B", US, Seen.turn, drawn=False)
+
+
+def cold_rows(match: Match, name: str, goal: float | None = None) -> Iterator[Row]:
+    yield match.row(name, MS, lambda seen: seen.next, goal)
+    yield match.row(f"{name}, to the first answer", MS, lambda seen: seen.answer, goal, drawn=False)
+    yield match.row(f"{name}, to the first answer, CPU", MS, lambda seen: seen.answer_cpu, drawn=False)
+
+
+def packed(bench: Bench) -> Iterator[Row]:
+    """What is uploaded, as it is on arrival, and as it would be without bytecode."""
+    if not bench.as_shipped:
+        return
+    for target in ("layer", "zip"):
+        archive = bench.folder / f"{target}.zip"
+        command = ["make", "-s", target, f"OUT={archive}", f"TASK_ROOT={bench.task}", f"PYTHONS={sys.executable}"]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+        if done.returncode:
+            print(f"bench: {' '.join(command)} failed: {done.stderr.strip()}", file=sys.stderr)
+            continue
+        for pyc in (True, False):
+            folder = Path(tempfile.mkdtemp(dir=bench.folder))
+            unpack(archive, folder)
+            if not pyc:
+                for cache in [*folder.rglob("__pycache__")]:
+                    shutil.rmtree(cache)
+            root = {"LAMBDA_TASK_ROOT": str(folder)} if target == "zip" else {}
+            ours = Runtime(target, [str(folder / "bootstrap")], {**bench.env, **root})
+            for rounds in (1, bench.count(25, 8)):
+                (match,) = bench.compare("echo.handler", [bench.awslambdaric], rounds, ours=ours)
+            yield from cold_rows(match, f"{target} {'with' if pyc else 'without'} bytecode", 0.77 if pyc else 1.12)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """With the times in the archive, as Lambda does: bytecode may depend on them."""
+    with zipfile.ZipFile(archive) as opened:
+        for info in opened.infolist():
+            path = opened.extract(info, folder)
+            packed = time.mktime((*info.date_time, 0, 0, -1))
+            os.utime(path, (packed, packed))
+    (folder / "bootstrap").chmod(0o755)
 
 
 def memory(bench: Bench) -> Iterator[Row]:
@@ -503,7 +553,7 @@ def stream(bench: Bench) -> Iterator[Row]:
 
 
 PARTS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
-    "warm": warm, "cold": cold, "memory": memory, "logs": logs, "stream": stream,
+    "warm": warm, "cold": cold, "packed": packed, "memory": memory, "logs": logs, "stream": stream,
 }  # fmt: skip
 
 
@@ -575,19 +625,25 @@ def optimized() -> bool:
     )
 
 
-FIT = "import sys, bench; print(sys.executable if sys.version_info >= (3, 10) and bench.optimized() else '')"
+def fit() -> bool:
+    """Whether this Python is to be measured: optimized, and awslambdaric can be installed for it."""
+    installs = any(map(importlib.util.find_spec, ("pip", "ensurepip")))
+    return sys.version_info >= (3, 10) and installs and optimized()
 
 
 def find_python() -> str:
-    """A Python for which there is an awslambdaric, optimized if this machine has one."""
-    if sys.version_info >= (3, 10) and optimized():
+    """This Python if it is fit, else another that is, if there is one."""
+    if fit():
         return sys.executable
+    question = "import sys, bench; print(sys.executable if bench.fit() else '')"
     names = ("/usr/bin/python3", *(f"python3.{minor}" for minor in range(30, 9, -1)))
-    found = (ask(python, FIT) for python in filter(None, map(shutil.which, names)))
+    found = (ask(python, question) for python in names)
     return next(filter(None, found), sys.executable)
 
 
 def ask(python: str, question: str) -> str:
+    if not shutil.which(python):
+        return ""
     command = [python, "-B", "-c", question]
     return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
 
@@ -610,14 +666,18 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer runs, for a first impression")
     parser.add_argument("--runtime", metavar="FILE", type=Path, default=PROJECT / "runtime.py", help="what is measured")
     parser.add_argument("--against", metavar="FILE", type=Path, help="compare it with this other runtime.py")
-    parser.add_argument("--out", metavar="FOLDER", type=Path, help="write bench.json, with all runs, into FOLDER")
+    parser.add_argument(
+        "--out", metavar="FOLDER", type=Path, help="write bench.json (all figures) and bench.svg into FOLDER"
+    )
     parser.add_argument("--python", help="the Python that is measured, however it was compiled")
     options = parser.parse_args()
-    parts = options.parts or os.environ.get("BENCH", "").split() or list(PARTS)
+    parts = options.parts or list(PARTS)
     for part in parts:
         if part not in PARTS:
             parser.error(f"there is no part {part}: {', '.join(PARTS)}")
     python = ask(options.python, "import sys; print(sys.executable)") if options.python else find_python()
+    if not python:
+        parser.error(f"there is no Python {options.python}")
     if python != sys.executable:
         os.execv(python, [python, "-B", *sys.argv, f"--python={python}"])
 
@@ -641,10 +701,14 @@ def main() -> int:
         print(f"bench: {reason}", file=sys.stderr)
         return 1
     progress("")
-    report = Report(setting(), "make bench", rows)
+    words = [*options.parts, *(["--quick"] if options.quick else [])]
+    command = " ".join(["python3 tests/tools/bench.py", *words]) if words else "make bench"
+    report = Report(setting(), command, rows)
     print(report.table())
     if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "bench.json").write_text(report.to_json())
+        (options.out / "bench.svg").write_text(draw(Report.from_json(report.to_json())))
     return 0
 
 
