@@ -21,15 +21,16 @@ def row(ours: list[float], other: list[float], name: str = "a row") -> Row:
 
 class Figures(unittest.TestCase):
     def test_a_ratio_is_of_runs_that_took_turns(self) -> None:
-        """In the second and third turn the machine was slow for both: the medians alone would say 5 or 1/5."""
-        self.assertEqual(row([1, 10, 10], [2, 20, 20]).ratio, 0.5)
-        self.assertEqual(row([1, 10, 2], [2, 20, 4]).spread, (0.5, 0.5))
+        """The second turn was slow for both, the third went wrong for the other. Medians alone would say 4 to 2."""
+        turns = row([1, 10, 4], [2, 20, 2])
+        self.assertEqual(turns.ratio, 0.5)
+        self.assertEqual(turns.spread, (0.5, 1.25))
 
     def test_a_single_run_has_no_spread(self) -> None:
         self.assertEqual(row([3], [4]).spread, (0.75, 0.75))
 
     def test_saved_and_read_again(self) -> None:
-        report = Report("a Python", "make bench", [row([1.0, 2.0], [3.0, 4.0])])
+        report = Report("a Python", "make bench", [row([12.34, 2000.0], [0.001234, 4.0])])
         self.assertEqual(Report.from_json(report.to_json()), report)
 
 

@@ -12,15 +12,15 @@ Each row says what it compares: this runtime with AWS's Python client (awslambda
 where it is quickest) or with something else. A run is a process of its own with bench_server as its Runtime API. The
 runs of those compared take turns, so that whatever else the machine does hits both: a figure is the median of the
 runs, a ratio the median of the ratios within each turn. Goals are for information: the exit status is 0 whenever
-everything could be measured.
+everything could be measured. With --out, bench.json (all figures) and the picture bench.svg are written.
 
 To compare two versions of runtime.py (with the bootstrap beside each, or else this project's):
 
     python3 tests/tools/bench.py warm cold stream --quick --runtime NEW.py --against OLD.py
 
-without --against, NEW.py is compared with awslambdaric. On a busy machine trust the rows that count CPU.
+Without --against, NEW.py is compared with awslambdaric. On a busy machine trust the rows that count CPU.
 
-The Python that is measured is the one that runs this if it is an optimized build (PGO, as distributions and AWS make
+The Python that is measured is the one that runs this if it is an optimized build (with PGO, as distributions make
 it), else the first such that is found; --python=PYTHON takes another. What is needed from PyPI is put into .dev/ once.
 For Linux, as Lambda is.
 """
@@ -362,6 +362,9 @@ class Bench:
             progress(f"{self.part}: {handler}, {number + 1} of {rounds}")
             for index in sorted(range(len(runtimes)), reverse=number % 2 > 0):
                 seen[index].append(self.run(runtimes[index], handler, event, count, sender_cpu))
+        sizes = [runs[-1].size for runs in seen]
+        if len({*sizes}) > 1:
+            raise CannotRun(f"{handler}: what is compared does not do the same, its answers have {sizes} bytes")
         goal = NO_WORSE if self.base else None
         return [Match(self.part, rival.name, goal, seen[0], runs) for rival, runs in zip(there, seen[1:])]
 
@@ -428,7 +431,7 @@ def warm(bench: Bench) -> Iterator[Row]:
         yield match.row("event of 10 KB", US, Seen.turn, 0.50 if first else None, drawn=first)
     yield matches[0].row("event of 10 KB, CPU", US, Seen.cpu_turn, drawn=False)
 
-    cpu_of_1_mb: list[list[float]] = []
+    per_mb: list[list[float]] = []
     for name, size, event in (
         ("event of 1 MB, CPU", 1, records(MB)),
         ("event of 6 MB, CPU", 6, records(6 * MB - 1000)),
@@ -438,10 +441,8 @@ def warm(bench: Bench) -> Iterator[Row]:
             "echo.handler", [bench.awslambdaric], bench.count(7, 3), event, bench.count(30, 12) // size
         )
         yield match.row(name, MS, Seen.cpu_turn, 1.0, drawn="string" not in name)
-        cpu_of_1_mb.append([seen.cpu_turn() / size / MS.size for seen in match.ours])
-    yield Row(
-        bench.part, "CPU per MB of 6 MB", "that of 1 MB", MS.name, cpu_of_1_mb[1], cpu_of_1_mb[0], 1.5, drawn=False
-    )
+        per_mb.append([seen.cpu_turn() / size / MS.size for seen in match.ours])
+    yield Row(bench.part, "CPU per MB of 6 MB", "that of 1 MB", MS.name, per_mb[1], per_mb[0], 1.5, drawn=False)
 
     asyncio_run = bench.awslambdaric._replace(name="awslambdaric with asyncio.run()", handler="run_echo.handler")
     for match in bench.compare("async_echo.handler", [asyncio_run], bench.count(7, 5), records(100), 2000):
@@ -642,13 +643,14 @@ def find_python() -> str:
 
 
 def ask(python: str, question: str) -> str:
-    if not shutil.which(python):
+    found = shutil.which(python)
+    if not found:
         return ""
-    command = [python, "-B", "-c", question]
+    command = [os.path.abspath(found), "-B", "-c", question]
     return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
 
 
-def setting() -> str:
+def setting(busy: bool) -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -657,7 +659,7 @@ def setting() -> str:
     build = "an optimized build" if optimized() else "NOT an optimized build"
     python = f"{platform.python_implementation()} {platform.python_version()} ({build})"
     system = f"{platform.system()} {platform.release().partition('-')[0]}"
-    return f"{python}, awslambdaric {RIC_VERSION}; {os.cpu_count()} cores of {model}, {system}"
+    return f"{python}, awslambdaric {RIC_VERSION}; {os.cpu_count()} cores of {model}, {system}{', BUSY with other work' * busy}"
 
 
 def main() -> int:
@@ -682,11 +684,13 @@ def main() -> int:
         os.execv(python, [python, "-B", *sys.argv, f"--python={python}"])
 
     cpus = os.sched_getaffinity(0)
-    print(setting(), end="\n\n")
+    busy = os.getloadavg()[0] > 0.5
+    where = setting(busy)
+    print(where, end="\n\n")
     if not optimized():
-        print("bench: this Python was compiled without profiles, ratios are others than on Lambda", file=sys.stderr)
-    if os.getloadavg()[0] > 0.5:
-        print("bench: the machine is busy, compare the rows of CPU", file=sys.stderr)
+        print("bench: this Python was compiled without profiles, its ratios are not Lambda's", file=sys.stderr)
+    if busy:
+        print("bench: the machine is busy, only the rows of CPU are worth much", file=sys.stderr)
     rows: list[Row] = []
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -703,7 +707,7 @@ def main() -> int:
     progress("")
     words = [*options.parts, *(["--quick"] if options.quick else [])]
     command = " ".join(["python3 tests/tools/bench.py", *words]) if words else "make bench"
-    report = Report(setting(), command, rows)
+    report = Report(where, command, rows)
     print(report.table())
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
