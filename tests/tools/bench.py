@@ -659,7 +659,8 @@ def setting(busy: bool) -> str:
     build = "an optimized build" if optimized() else "NOT an optimized build"
     python = f"{platform.python_implementation()} {platform.python_version()} ({build})"
     system = f"{platform.system()} {platform.release().partition('-')[0]}"
-    return f"{python}, awslambdaric {RIC_VERSION}; {os.cpu_count()} cores of {model}, {system}{', BUSY with other work' * busy}"
+    cores = f"{os.cpu_count()} cores of {model}{', BUSY with other work' if busy else ''}"
+    return f"{python}, awslambdaric {RIC_VERSION}; {cores}, {system}"
 
 
 def main() -> int:
