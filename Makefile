@@ -116,9 +116,10 @@ conformance:
 libraries:
 	@$(PYTHON) -B tests/tools/libraries.py $(LIBRARY)
 
-## measure against awslambdaric, or one part only: BENCH=warm, cold, memory, logs or stream
+## measure against awslambdaric and draw tests/tools/bench.svg; BENCH="cold --quick" shows that part alone
 bench:
-	@$(PYTHON) -B tests/tools/bench.py $(BENCH)
+	@$(PYTHON) -B tests/tools/bench.py $(if $(filter file,$(origin PYTHON)),,--python="$(PYTHON)") \
+	    $(or $(BENCH),--out=tests/tools)
 
 ## have the API lie to the runtime, at random
 fuzz:

@@ -1,24 +1,35 @@
 # SPDX-License-Identifier: MIT-0
-"""How fast and how small: `make bench`, or python3 tests/tools/bench.py [PART ...] [--quick] [--json FILE]
+"""How fast and how small: `make bench`, or python3 tests/tools/bench.py [PART ...] [--quick] [--out FOLDER]
 
     warm      time and CPU of an invocation, by the size of its event
     cold      from exec to the first `GET next` and to the first answer
+    packed    the same of what `make layer` and `make zip` make
     memory    after the first invocation, after many, at its peak; sixteen invocations at once
     logs      CPU of printing and logging
     stream    latency and throughput of a streamed response
 
-Each row compares this runtime with AWS's Python client (awslambdaric, set up as in a container image, which is how it
-is quickest), or with what the row says it is against, on the Python that runs this. A run is a process of its own
-with bench_server as its Runtime API. The runs of those compared take turns, so that whatever else the machine does
-hits both: a figure is the median of the runs, a ratio the median of the ratios within each turn. Goals are for
-information: the exit status is 0 whenever everything could be measured. BENCH in the environment selects parts, too.
+Each row says what it compares: this runtime with AWS's Python client (awslambdaric, set up as in a container image,
+where it is quickest) or with something else. A run is a process of its own with bench_server as its Runtime API. The
+runs of those compared take turns, so that whatever else the machine does hits both: a figure is the median of the
+runs, a ratio the median of the ratios within each turn. Goals are for information: the exit status is 0 whenever
+everything could be measured. With --out, bench.json (all figures) and the picture bench.svg are written.
 
-What is needed from PyPI is put into .dev/ once. For Linux, as Lambda is.
+To compare two versions of runtime.py (with the bootstrap beside each, or else this project's):
+
+    python3 tests/tools/bench.py warm cold stream --quick --runtime NEW.py --against OLD.py
+
+Without --against, NEW.py is compared with awslambdaric. On a busy machine trust the rows that count CPU.
+
+The Python that is measured is the one that runs this if it is an optimized build (with PGO, as distributions make
+it), else the first such that is found; --python=PYTHON takes another. What is needed from PyPI is put into .dev/ once.
+For Linux, as Lambda is.
 """
 
 from __future__ import annotations
 
 import argparse
+import compileall
+import importlib.util
 import json
 import os
 import platform
@@ -26,21 +37,26 @@ import py_compile
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
+import time
 import venv
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "promises"))
+from bench_report import Report, Row, draw
 from conformance_tools import LAMBDA_ENV, PROJECT, RIC_VERSION, CannotRun, awslambdaric, pip, set_up, write_files
 from scripted_api import Child, ScriptedApi
 from scripted_api import event as event_answer
 
 SERVER = PROJECT / "tests" / "tools" / "bench_server.c"
 MB = 1 << 20
+NO_WORSE = 1.04  # the goal of every row that compares with another runtime.py
 
 # The functions. Each is a file of the task root, and its handler is called handler.
 FUNCTIONS = {
@@ -84,12 +100,33 @@ def handler(event, context):
         yield b"@%d %32s" % (monotonic_ns(), b"")
         sleep(0.001)
 """,
+    "tokens.py": """\
+def handler(event, context):
+    for _ in range(event["items"]):
+        yield b"a few words more, "
+""",
     "chunks.py": """\
 chunk = bytes(64 * 1024)
 
 def handler(event, context):
     for _ in range(event["items"]):
         yield chunk
+""",
+    "async_echo.py": """\
+async def echo(event):
+    return event
+
+async def handler(event, context):
+    return await echo(event)
+""",
+    "run_echo.py": """\
+import asyncio
+
+async def echo(event):
+    return event
+
+def handler(event, context):
+    return asyncio.run(echo(event))
 """,
     "waiting.py": """\
 from time import sleep
@@ -105,8 +142,8 @@ async def handler(event, context):
 """,
 }
 
-# The least that streams stamps.py and chunks.py: no runtime, just a socket. Its argument is the name of a handler.
-RAW_SENDER = """\
+# The least that answers and streams: no runtime, just a socket. Its argument is the name of a handler.
+SOCKET_LOOP = """\
 import json, os, socket, sys
 sys.path.insert(0, os.environ["LAMBDA_TASK_ROOT"])
 handler = __import__(sys.argv[1].partition(".")[0]).handler
@@ -121,12 +158,18 @@ def answer():
 while True:
     sock.sendall(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\\r\\nHost: api\\r\\n\\r\\n")
     headers, event = answer()
-    id = headers[b"lambda-runtime-aws-request-id"].strip()
-    sock.sendall(b"POST /2018-06-01/runtime/invocation/%s/response HTTP/1.1\\r\\nHost: api\\r\\n" % id
-        + b"Lambda-Runtime-Function-Response-Mode: streaming\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n")
-    for item in handler(json.loads(event), None):
-        sock.sendall(b"%x\\r\\n%b\\r\\n" % (len(item), item))
-    sock.sendall(b"0\\r\\n\\r\\n")
+    result = handler(json.loads(event), None)
+    head = (b"POST /2018-06-01/runtime/invocation/%s/response HTTP/1.1\\r\\nHost: api\\r\\n"
+        % headers[b"lambda-runtime-aws-request-id"].strip())
+    if hasattr(result, "__next__"):
+        sock.sendall(head + b"Lambda-Runtime-Function-Response-Mode: streaming\\r\\n"
+            b"Transfer-Encoding: chunked\\r\\n\\r\\n")
+        for item in result:
+            sock.sendall(b"%x\\r\\n%b\\r\\n" % (len(item), item))
+        sock.sendall(b"0\\r\\n\\r\\n")
+    else:
+        body = json.dumps(result).encode()
+        sock.sendall(b"%bContent-Length: %d\\r\\n\\r\\n%b" % (head, len(body), body))
     answer()
 """
 
@@ -146,10 +189,12 @@ done
 
 
 class Runtime(NamedTuple):
-    """One of those that are compared: the command before the handler's name, and the environment it needs."""
+    """One of those that are compared."""
 
-    command: Sequence[str]
+    name: str
+    command: Sequence[str]  # before the handler's name
     env: Mapping[str, str]
+    handler: str = ""  # if it needs another than ours does
 
 
 @dataclass(frozen=True)
@@ -174,83 +219,30 @@ class Seen:
         return median(self.cpu[len(self.cpu) // 10 :])
 
 
-class Goal(NamedTuple):
-    """A limit for a row's ratio, or for our own figure; what is to be had at least or at most."""
-
-    limit: float
-    at_least: bool = False
-    of_ours: bool = False
-
-    def met(self, ours: float, ratio: float) -> bool:
-        figure = ours if self.of_ours else ratio
-        return figure >= self.limit if self.at_least else figure <= self.limit
-
-    def text(self, unit: Unit) -> str:
-        limit = unit.text(self.limit) if self.of_ours else f"{self.limit:.2f}"
-        return f"{'≥' if self.at_least else '≤'} {limit}"
-
-
 class Unit(NamedTuple):
     name: str
     size: float
 
-    def text(self, value: float) -> str:
-        value /= self.size
-        return f"{value:,.{1 if abs(value) < 100 else 0}f} {self.name}"
-
 
 US, MS, MEGABYTES = Unit("µs", 1e3), Unit("ms", 1e6), Unit("MB", MB)
-RATE, PER_SECOND = Unit("MB/s", MB), Unit("a second", 1)
 
 
-@dataclass
-class Row:
-    """A line of the table. The n-th figures of `ours` and `other` were measured one right after the other."""
+@dataclass(frozen=True)
+class Match:
+    """The runs of ours and of another; the n-th ones came one right after the other."""
 
-    name: str
-    unit: Unit
-    ours: Sequence[float]
-    other: Sequence[float]
-    goal: Goal | None = None
-    ratio: float = field(init=False)
+    part: str
+    against: str
+    goal: float | None  # for all its rows, where their own goals do not apply
+    ours: Sequence[Seen]
+    other: Sequence[Seen]
 
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        unit: Unit,
-        figure: Callable[[Seen], float],
-        ours: Sequence[Seen],
-        other: Sequence[Seen],
-        goal: Goal | None = None,
+    def row(
+        self, name: str, unit: Unit, figure: Callable[[Seen], float], goal: float | None = None, drawn: bool = True
     ) -> Row:
         """The row for a figure that a run has."""
-        return cls(name, unit, [figure(seen) for seen in ours], [figure(seen) for seen in other], goal)
-
-    def __post_init__(self) -> None:
-        self.ratio = median(our / other if other else float("inf") for our, other in zip(self.ours, self.other))
-
-    @property
-    def met(self) -> bool | None:
-        return self.goal.met(median(self.ours), self.ratio) if self.goal else None
-
-    def cells(self) -> list[str]:
-        return [
-            self.name,
-            self.unit.text(median(self.ours)),
-            self.unit.text(median(self.other)),
-            "" if self.goal and self.goal.of_ours else f"{self.ratio:.{2 if self.ratio > 0.1 else 3}f}",
-            self.goal.text(self.unit) if self.goal else "",
-            {True: "yes", False: "no", None: ""}[self.met],
-        ]
-
-    def as_dict(self) -> dict[str, object]:
-        ours, other = ([value / self.unit.size for value in side] for side in (self.ours, self.other))
-        goal = self.goal.text(self.unit) if self.goal else None
-        return {
-            "name": self.name, "unit": self.unit.name, "ours": ours, "other": other,
-            "ratio": self.ratio, "goal": goal, "met": self.met,
-        }  # fmt: skip
+        ours, other = ([figure(seen) / unit.size for seen in side] for side in (self.ours, self.other))
+        return Row(self.part, name, self.against, unit.name, ours, other, self.goal or goal, drawn)
 
 
 # ──── how it is measured ────────────────────────────────────────────────────────────────────────────────────────────
@@ -259,14 +251,17 @@ class Row:
 class Bench:
     """A folder with all that is compared, and the means to run it."""
 
-    def __init__(self, folder: Path, quick: bool, cpus: Set[int]) -> None:
+    part = ""
+
+    def __init__(self, folder: Path, quick: bool, cpus: Set[int], ours: Path, base: Path | None) -> None:
         self.folder = folder
         self.quick = quick
         self.cpus = cpus
+        self.as_shipped = not base and ours == PROJECT / "runtime.py"
         self.task = folder / "task"
         write_files(self.task, FUNCTIONS)
         self.output = (folder / "output").open("wb", buffering=0)
-        self.server, self.floor = self._server()
+        self.server, self.c_client = self._server()
 
         # A virtual environment, as what .pth files in this Python's own site-packages do at every start is none of our
         # business. Its python3 is a link, as it is on Lambda.
@@ -274,25 +269,40 @@ class Bench:
         python = str(folder / "python" / "bin" / "python3")
         path = f"{folder}/python/bin:/usr/local/bin:/usr/bin:/bin"
         env = {**LAMBDA_ENV, "LAMBDA_TASK_ROOT": str(self.task), "PATH": path, "AWS_EXECUTION_ENV": "AWS_Lambda_Image"}
+        self.env = env
 
-        for name in ("ours", "ours-without-pyc"):
-            (folder / name).mkdir()
-            for file in ("bootstrap", "runtime.py"):
-                shutil.copy2(PROJECT / file, folder / name)
-        py_compile.compile(str(folder / "ours" / "runtime.py"), doraise=True)
-        package, package_without_pyc = awslambdaric(), folder / "awslambdaric-without-pyc"
+        # Each with and without bytecode.
+        self.ours = self._version("runtime.py", ours)
+        self.base = self._version(str(base), base) if base else None
+        package, package_without_pyc = with_bytecode(awslambdaric()), folder / "awslambdaric-without-pyc"
         shutil.copytree(package, package_without_pyc, ignore=shutil.ignore_patterns("__pycache__"))
-
-        self.ours = Runtime([str(folder / "ours" / "bootstrap")], env)
-        self.ours_without_pyc = Runtime([str(folder / "ours-without-pyc" / "bootstrap")], env)
         command = [python, "-m", "awslambdaric"]
-        self.awslambdaric = Runtime(command, {**env, "PYTHONPATH": str(package)})
-        self.awslambdaric_without_pyc = Runtime(command, {**env, "PYTHONPATH": str(package_without_pyc)})
-        managed = f"AWS_Lambda_python{sys.version_info[0]}.{sys.version_info[1]}"
-        self.managed = Runtime(command, {**self.awslambdaric.env, "AWS_EXECUTION_ENV": managed})
-        self.raw_sender = Runtime([python, "-c", RAW_SENDER], env)
+        self.awslambdaric = Runtime("awslambdaric", command, {**env, "PYTHONPATH": str(package)})
+        self.awslambdaric_without_pyc = Runtime(
+            "awslambdaric without bytecode", command, {**env, "PYTHONPATH": str(package_without_pyc)}
+        )
+        # There it polls in a thread, and makes a new one each time: whatever the Python is, the variable decides.
+        self.managed = self.awslambdaric._replace(
+            name="awslambdaric on managed 3.12+",
+            env={**self.awslambdaric.env, "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13"},
+        )
+        self.socket_loop = Runtime("a bare Python socket loop", [python, "-c", SOCKET_LOOP], env)
         write_files(folder, {"shell-runtime": SHELL_RUNTIME}, 0o755)
-        self.shell = Runtime([str(folder / "shell-runtime")], env)
+        self.shell = Runtime("a shell script with curl", [str(folder / "shell-runtime")], env)
+
+    def _version(self, name: str, runtime: Path) -> dict[bool, Runtime]:
+        """A runtime.py with the bootstrap beside it, or this project's: with bytecode (True), and without."""
+        beside = runtime.with_name("bootstrap")
+        bootstrap = beside if beside.exists() else PROJECT / "bootstrap"
+        made = {}
+        for pyc in (True, False):
+            folder = Path(tempfile.mkdtemp(dir=self.folder))
+            write_files(folder, {"runtime.py": runtime.read_bytes()})
+            write_files(folder, {"bootstrap": bootstrap.read_bytes()}, 0o755)
+            if pyc:
+                py_compile.compile(str(folder / "runtime.py"), doraise=True)
+            made[pyc] = Runtime(name, [str(folder / "bootstrap")], self.env)
+        return made
 
     def _server(self) -> tuple[list[str], Runtime | None]:
         """The server's command, and the smallest client, if there is a C compiler to make it."""
@@ -304,13 +314,16 @@ class Bench:
         done = subprocess.run([compiler, "-O2", "-o", program, str(SERVER)], capture_output=True, text=True)
         if done.returncode:
             raise CannotRun(f"{compiler} {SERVER.name} failed:\n{done.stderr}")
-        return [program], Runtime([program, "client"], {})
+        return [program], Runtime("a bare C client", [program, "client"], {})
 
-    def run(self, runtime: Runtime, handler: str, event: bytes, count: int) -> Seen:
+    def run(self, runtime: Runtime, handler: str, event: bytes, count: int, sender_cpu: int | None = None) -> Seen:
         """A process of a runtime that gets the same event `count` times."""
         event_file, seen_file = self.folder / "event", self.folder / "seen"
         event_file.write_bytes(event)
-        command = [*runtime.command] if runtime is self.floor else [*runtime.command, handler]
+        command = [*runtime.command] if runtime is self.c_client else [*runtime.command, runtime.handler or handler]
+        if sender_cpu is not None:
+            move = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); os.execv(sys.argv[2], sys.argv[2:])"
+            command = [sys.executable, "-c", move, str(sender_cpu), *command]
         self.output.truncate(0)
         done = subprocess.run(
             [*self.server, str(seen_file), str(count), str(event_file), *command],
@@ -327,18 +340,48 @@ class Bench:
         return Seen(**json.loads(seen_file.read_text()))
 
     def compare(
-        self, what: str, runtimes: Sequence[Runtime], rounds: int, handler: str, event: bytes = b"{}", count: int = 1
-    ) -> list[list[Seen]]:
-        """What was seen of each of these runtimes, which take turns: A B, B A, A B ..."""
+        self,
+        handler: str,
+        rivals: Sequence[Runtime | None],
+        rounds: int,
+        event: bytes = b"{}",
+        count: int = 1,
+        *,
+        pyc: bool = True,
+        ours: Runtime | None = None,
+        packages: str = "",
+        sender_cpu: int | None = None,
+    ) -> list[Match]:
+        """Ours and these rivals, or the other runtime.py if there is one, take turns: A B C, C B A, A B C ..."""
+        there = [self.base[pyc]] if self.base else [rival for rival in rivals if rival]
+        runtimes = [ours or self.ours[pyc], *there]
+        if packages:
+            runtimes = [with_packages(runtime, packages) for runtime in runtimes]
         seen: list[list[Seen]] = [[] for _ in runtimes]
         for number in range(rounds):
-            progress(f"{what}, {number + 1} of {rounds}")
+            progress(f"{self.part}: {handler}, {number + 1} of {rounds}")
             for index in sorted(range(len(runtimes)), reverse=number % 2 > 0):
-                seen[index].append(self.run(runtimes[index], handler, event, count))
-        return seen
+                seen[index].append(self.run(runtimes[index], handler, event, count, sender_cpu))
+        sizes = [runs[-1].size for runs in seen]
+        if len({*sizes}) > 1:
+            raise CannotRun(f"{handler}: what is compared does not do the same, its answers have {sizes} bytes")
+        goal = NO_WORSE if self.base else None
+        return [Match(self.part, rival.name, goal, seen[0], runs) for rival, runs in zip(there, seen[1:])]
 
     def count(self, full: int, quick: int) -> int:
         return quick if self.quick else full
+
+
+def with_bytecode(package: Path) -> Path:
+    """What pip compiled is stale once .dev was copied: then others would start as slowly as we do without bytecode."""
+    if not compileall.compile_dir(package, quiet=2):
+        print(f"bench: not all of {package.name} could be compiled", file=sys.stderr)
+    return package
+
+
+def with_packages(runtime: Runtime, folder: str) -> Runtime:
+    path = filter(None, (runtime.env.get("PYTHONPATH"), folder))
+    return runtime._replace(env={**runtime.env, "PYTHONPATH": ":".join(path)})
 
 
 def progress(text: str) -> None:
@@ -374,114 +417,144 @@ def records(size: int) -> bytes:
 
 
 def warm(bench: Bench) -> Iterator[Row]:
-    runtimes = [bench.ours, bench.awslambdaric, *filter(None, (bench.floor,))]
-    for size_text, size, goal, floor_goal in (
-        ("100 B", 100, Goal(0.45), Goal(1.55)),
-        ("10 KB", 10_000, Goal(0.50), None),
-    ):
-        what = f"warm, {size_text}"
-        rounds, count = bench.count(9, 3), bench.count(5000, 2000)
-        ours, other, *floor = bench.compare(what, runtimes, rounds, "echo.handler", records(size), count)
-        yield Row.of(what, US, Seen.turn, ours, other, goal)
-        for client in floor:
-            yield Row.of(f"{what}, against a bare C client", US, Seen.turn, ours, client, floor_goal)
-    if sys.version_info >= (3, 12):  # where AWS polls in a thread, and makes a new one each time
-        what = "warm, 100 B, against AWS's managed runtime"
-        ours, other = bench.compare(what, (bench.ours, bench.managed), 3, "echo.handler", records(100), 2000)
-        yield Row.of(what, US, Seen.turn, ours, other)
+    bare = (bench.socket_loop, bench.c_client)
+    rounds, count = bench.count(9, 5), bench.count(5000, 2000)
+    goals = {bench.awslambdaric.name: 0.47, "a bare C client": 1.55}
+    rivals = [bench.awslambdaric, bench.managed, *bare]
+    matches = bench.compare("echo.handler", rivals, rounds, records(100), count)
+    for match in matches:
+        yield match.row("event of 100 B", US, Seen.turn, goals.get(match.against))
+    yield matches[0].row("event of 100 B, CPU", US, Seen.cpu_turn, drawn=False)
+    matches = bench.compare("echo.handler", [bench.awslambdaric, *bare], rounds, records(10_000), count)
+    for match in matches:
+        first = match is matches[0]
+        yield match.row("event of 10 KB", US, Seen.turn, 0.50 if first else None, drawn=first)
+    yield matches[0].row("event of 10 KB, CPU", US, Seen.cpu_turn, drawn=False)
 
-    pair = (bench.ours, bench.awslambdaric)
-    cpu_of_1_mb: list[list[float]] = []
-    for size_text, size, event in (
-        ("1 MB", 1, records(MB)),
-        ("6 MB", 6, records(6 * MB - 1000)),
-        ("6 MB, a string", 6, b'"%b"' % (b"7" * (6 * MB - 1000))),
+    per_mb: list[list[float]] = []
+    for name, size, event in (
+        ("event of 1 MB, CPU", 1, records(MB)),
+        ("event of 6 MB, CPU", 6, records(6 * MB - 1000)),
+        ("event of 6 MB, one string, CPU", 6, b'"%b"' % (b"7" * (6 * MB - 1000))),
     ):
-        what = f"warm, {size_text}, CPU"
-        ours, other = bench.compare(what, pair, bench.count(7, 3), "echo.handler", event, bench.count(30, 12) // size)
-        yield Row.of(what, MS, Seen.cpu_turn, ours, other, Goal(1.0))
-        cpu_of_1_mb.append([seen.cpu_turn() / size for seen in ours])
-    yield Row("CPU for each MB of 6 MB, against that of 1 MB", MS, cpu_of_1_mb[1], cpu_of_1_mb[0], Goal(1.5))
+        (match,) = bench.compare(
+            "echo.handler", [bench.awslambdaric], bench.count(7, 3), event, bench.count(30, 12) // size
+        )
+        yield match.row(name, MS, Seen.cpu_turn, 1.0, drawn="string" not in name)
+        per_mb.append([seen.cpu_turn() / size / MS.size for seen in match.ours])
+    yield Row(bench.part, "CPU per MB of 6 MB", "that of 1 MB", MS.name, per_mb[1], per_mb[0], 1.5, drawn=False)
+
+    asyncio_run = bench.awslambdaric._replace(name="awslambdaric with asyncio.run()", handler="run_echo.handler")
+    for match in bench.compare("async_echo.handler", [asyncio_run], bench.count(7, 5), records(100), 2000):
+        yield match.row("async def handler, 100 B", US, Seen.turn)
 
 
 def cold(bench: Bench) -> Iterator[Row]:
-    boto3 = str(set_up_boto3())
-
-    def with_boto3(runtime: Runtime) -> Runtime:
-        path = filter(None, (runtime.env.get("PYTHONPATH"), boto3))
-        return runtime._replace(env={**runtime.env, "PYTHONPATH": ":".join(path)})
-
-    pair = (bench.ours, bench.awslambdaric)
-    pair_with_boto3 = tuple(map(with_boto3, pair))
-    pair_without_pyc = (bench.ours_without_pyc, bench.awslambdaric_without_pyc)
-    for variant, runtimes, handler, rounds, goal in (
-        ("", pair, "echo.handler", bench.count(40, 8), Goal(0.80)),
-        (", logging and json", pair, "imports.handler", bench.count(40, 8), Goal(1.0)),
-        (", boto3", pair_with_boto3, "aws.handler", bench.count(15, 4), Goal(1.0)),
-        (", no .pyc", pair_without_pyc, "echo.handler", bench.count(25, 5), Goal(1.0)),
+    boto3 = str(with_bytecode(set_up_boto3()))
+    both = [bench.awslambdaric, bench.awslambdaric_without_pyc]
+    for variant, handler, rivals, pyc, packages, rounds, goals in (
+        ("", "echo.handler", both[:1], True, "", bench.count(40, 10), [0.77]),
+        (", json and logging used", "imports.handler", both[:1], True, "", bench.count(40, 8), [1.0]),
+        (", boto3 used", "aws.handler", both[:1], True, boto3, bench.count(15, 4), [1.0]),
+        (" without bytecode", "echo.handler", both, False, "", bench.count(25, 8), [1.12, 1.0]),
     ):
-        what = f"cold{variant}"
-        bench.compare(what, runtimes, 1, handler)  # all files have been read once
-        ours, other = bench.compare(what, runtimes, rounds, handler)
-        yield Row.of(f"{what}, to first next", MS, lambda seen: seen.next, ours, other, goal)
-        yield Row.of(f"{what}, to first answer", MS, lambda seen: seen.answer, ours, other, goal)
-        if not variant:  # on a busy machine this is the steadier figure
-            yield Row.of(f"{what}, to first answer, CPU", MS, lambda seen: seen.answer_cpu, ours, other)
-    if shutil.which("curl"):
-        what, runtimes = "a runtime in shell", (bench.ours, bench.shell)
-        ours, other = bench.compare(what, runtimes, bench.count(10, 3), "echo.handler", count=bench.count(20, 5))
-        yield Row.of(f"cold, to first next, against {what}", MS, lambda seen: seen.next, ours, other)
-        yield Row.of(f"warm, against {what}", US, Seen.turn, ours, other)
+        for timed in (1, rounds):  # all files have been read once
+            matches = bench.compare(handler, rivals, timed, pyc=pyc, packages=packages)
+        for match, goal in zip(matches, goals):
+            yield from cold_rows(match, f"cold start{variant}", goal)
+    if shutil.which("curl") and not bench.base:
+        (match,) = bench.compare("echo.handler", [bench.shell], bench.count(10, 3), count=bench.count(20, 5))
+        yield match.row("cold start", MS, lambda seen: seen.next)
+        yield match.row("event of 2 B", US, Seen.turn, drawn=False)
+
+
+def cold_rows(match: Match, name: str, goal: float | None = None) -> Iterator[Row]:
+    yield match.row(name, MS, lambda seen: seen.next, goal)
+    yield match.row(f"{name}, to the first answer", MS, lambda seen: seen.answer, goal, drawn=False)
+    yield match.row(f"{name}, to the first answer, CPU", MS, lambda seen: seen.answer_cpu, drawn=False)
+
+
+def packed(bench: Bench) -> Iterator[Row]:
+    """What is uploaded, as it is on arrival, and as it would be without bytecode."""
+    if not bench.as_shipped:
+        return
+    for target in ("layer", "zip"):
+        archive = bench.folder / f"{target}.zip"
+        command = ["make", "-s", target, f"OUT={archive}", f"TASK_ROOT={bench.task}", f"PYTHONS={sys.executable}"]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+        if done.returncode:
+            print(f"bench: {' '.join(command)} failed: {done.stderr.strip()}", file=sys.stderr)
+            continue
+        for pyc in (True, False):
+            folder = Path(tempfile.mkdtemp(dir=bench.folder))
+            unpack(archive, folder)
+            if not pyc:
+                for cache in [*folder.rglob("__pycache__")]:
+                    shutil.rmtree(cache)
+            root = {"LAMBDA_TASK_ROOT": str(folder)} if target == "zip" else {}
+            ours = Runtime(target, [str(folder / "bootstrap")], {**bench.env, **root})
+            for rounds in (1, bench.count(25, 8)):
+                (match,) = bench.compare("echo.handler", [bench.awslambdaric], rounds, ours=ours)
+            yield from cold_rows(match, f"{target} {'with' if pyc else 'without'} bytecode", 0.77 if pyc else 1.12)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """With the times in the archive, as Lambda does: bytecode may depend on them."""
+    with zipfile.ZipFile(archive) as opened:
+        for info in opened.infolist():
+            path = opened.extract(info, folder)
+            packed = time.mktime((*info.date_time, 0, 0, -1))
+            os.utime(path, (packed, packed))
+    (folder / "bootstrap").chmod(0o755)
 
 
 def memory(bench: Bench) -> Iterator[Row]:
-    pair = (bench.ours, bench.awslambdaric)
     many = bench.count(50_000, 10_000)
     last = min(20_000, many)
-    what = f"memory, {many:,} invocations"
-    ours, other = bench.compare(what, pair, bench.count(3, 1), "echo.handler", records(100), many)
-    yield Row.of("memory after the first invocation", MEGABYTES, lambda seen: seen.resident[0], ours, other, Goal(1.0))
-    yield Row.of(
-        f"growth over {last:,} invocations", MEGABYTES,
-        lambda seen: seen.resident[last // 1000] - seen.resident[0], ours, other, Goal(MB, of_ours=True),
-    )  # fmt: skip
-    early, late = ([median(seen.turns[part]) for seen in ours] for part in (slice(100, 1100), slice(-1000, None)))
-    yield Row(f"time after {many:,}, against the first 1,000", US, late, early, Goal(1.1))
+    (match,) = bench.compare("echo.handler", [bench.awslambdaric], bench.count(3, 1), records(100), many)
+    yield match.row("memory after the first invocation", MEGABYTES, lambda seen: seen.resident[0], 1.0)
+    later, first = ([seen.resident[n] / MB for seen in match.ours] for n in (last // 1000, 0))
+    name = f"memory after {last:,} invocations"
+    yield Row(bench.part, name, "that after the first", "MB", later, first, 1.08, drawn=False)
+    late, early = ([median(seen.turns[n]) / 1e3 for seen in match.ours] for n in (slice(-1000, None), slice(100, 1100)))
+    name = f"time of an event after {many:,}"
+    yield Row(bench.part, name, "that of the first 1,000", "µs", late, early, 1.1, drawn=False)
 
-    ours, other = bench.compare("memory, 6 MB", pair, bench.count(3, 1), "echo.handler", records(6 * MB - 1000), 3)
-    yield Row.of("peak with a 6 MB event", MEGABYTES, lambda seen: seen.peak, ours, other, Goal(1.1))
+    event = records(6 * MB - 1000)
+    (match,) = bench.compare("echo.handler", [bench.awslambdaric], bench.count(3, 1), event, 3)
+    yield match.row("peak memory, event of 6 MB", MEGABYTES, lambda seen: seen.peak, 1.1)
     yield from together(bench)
 
 
 def logs(bench: Bench) -> Iterator[Row]:
-    pair = (bench.ours, bench.awslambdaric)
-    for output, handler, goal in (("printed lines", "printing.handler", 0.5), ("log records", "records.handler", 0.8)):
-        what = f"200 {output}, CPU"
-        ours, other = bench.compare(what, pair, bench.count(7, 3), handler, count=bench.count(300, 100))
-        yield Row.of(what, MS, Seen.cpu_turn, ours, other, Goal(goal))
+    for output, handler in (("printed lines", "printing.handler"), ("log records", "records.handler")):
+        (match,) = bench.compare(handler, [bench.awslambdaric], bench.count(7, 5), count=bench.count(300, 100))
+        yield match.row(f"200 {output}, CPU", MS, Seen.cpu_turn, 1.0)
 
 
 def stream(bench: Bench) -> Iterator[Row]:
     # Here the two ends have a CPU each, if there are two: a chunk arrives while the sender goes on.
     os.sched_setaffinity(0, {min(bench.cpus)})
-    move = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); os.execv(sys.argv[2], sys.argv[2:])"
-    moved = [sys.executable, "-c", move, str(max(bench.cpus))]
-    pair = [Runtime([*moved, *runtime.command], runtime.env) for runtime in (bench.ours, bench.raw_sender)]
-    what = "stream, yield to arrival, against a bare socket"
+    sender = max(bench.cpus)
+    bare = [bench.socket_loop]
     event = b'{"items": %d}' % bench.count(500, 300)
-    ours, other = bench.compare(what, pair, bench.count(7, 3), "stamps.handler", event)
-    yield Row.of(what, US, lambda seen: median(seen.lags), ours, other, Goal(1.3))
+    (match,) = bench.compare("stamps.handler", bare, bench.count(9, 5), event, sender_cpu=sender)
+    yield match.row("stream, yield to arrival", US, lambda seen: median(seen.lags), 1.3)
 
-    what = "stream, 200 MB by 64 KB, against a bare socket"
-    ours, other = bench.compare(what, pair, bench.count(15, 7), "chunks.handler", b'{"items": 3200}')
-    yield Row.of(what, RATE, lambda seen: seen.size * 1e9 / seen.turns[0], ours, other, Goal(0.85, at_least=True))
-    what = "peak with 200 MB, against 2 MB"
-    (short,) = bench.compare(what, pair[:1], len(ours), "chunks.handler", b'{"items": 32}')
-    yield Row.of(what, MEGABYTES, lambda seen: seen.peak, ours, short, Goal(1.05))
+    event = b'{"items": 20000}'
+    (match,) = bench.compare("tokens.handler", bare, bench.count(11, 5), event, sender_cpu=sender)
+    yield match.row("stream, 20,000 chunks of 18 B", MS, lambda seen: seen.turns[0], 1.43)
+    yield match.row("stream, 20,000 chunks of 18 B, CPU", MS, lambda seen: seen.cpu[0], drawn=False)
+
+    (match,) = bench.compare("chunks.handler", bare, bench.count(15, 7), b'{"items": 3200}', sender_cpu=sender)
+    yield match.row("stream, 3,200 chunks of 64 KB", MS, lambda seen: seen.turns[0], 1.18)
+    short = [bench.run(bench.ours[True], "chunks.handler", b'{"items": 32}', 1, sender).peak / MB for _ in match.ours]
+    long = [seen.peak / MB for seen in match.ours]
+    yield Row(bench.part, "peak memory, 3,200 chunks of 64 KB", "that of 32", "MB", long, short, 1.05, drawn=False)
 
 
 PARTS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
-    "warm": warm, "cold": cold, "memory": memory, "logs": logs, "stream": stream,
+    "warm": warm, "cold": cold, "packed": packed, "memory": memory, "logs": logs, "stream": stream,
 }  # fmt: skip
 
 
@@ -499,32 +572,35 @@ AT_ONCE = 16
 
 def together(bench: Bench) -> Iterator[Row]:
     """An async handler in one process of ours, an ordinary one in as many processes of awslambdaric as it wants."""
+    if bench.base:
+        rival = bench.base[True]._replace(handler="awaiting.handler")
+    else:
+        rival = bench.awslambdaric._replace(name=f"awslambdaric, {AT_ONCE} processes", handler="waiting.handler")
     memories: list[list[float]] = [[], []]
-    rates: list[list[float]] = [[], []]
+    times: list[list[float]] = [[], []]
     rounds = bench.count(3, 1)
     for number in range(rounds):
-        progress(f"{AT_ONCE} at once, {number + 1} of {rounds}")
-        for side, (runtime, handler) in enumerate(
-            ((bench.ours, "awaiting.handler"), (bench.awslambdaric, "waiting.handler"))
-        ):
-            rate, size = serve_together(bench, runtime, handler, bench.count(20, 10) * AT_ONCE)
-            rates[side].append(rate)
-            memories[side].append(size)
-    yield Row(f"{AT_ONCE} at once: memory of all processes", MEGABYTES, memories[0], memories[1])
-    yield Row(f"{AT_ONCE} at once: invocations of 100 ms", PER_SECOND, rates[0], rates[1])
+        progress(f"{bench.part}: {AT_ONCE} at once, {number + 1} of {rounds}")
+        for side, runtime in enumerate((bench.ours[True]._replace(handler="awaiting.handler"), rival)):
+            seconds, size = serve_together(bench, runtime, bench.count(20, 10) * AT_ONCE)
+            times[side].append(seconds * 1000)
+            memories[side].append(size / MB)
+    yield Row(bench.part, f"async def, {AT_ONCE} at once: memory", rival.name, "MB", memories[0], memories[1])
+    yield Row(bench.part, f"async def, {AT_ONCE} at once: 100 ms wait", rival.name, "ms", times[0], times[1])
 
 
-def serve_together(bench: Bench, runtime: Runtime, handler: str, count: int) -> tuple[float, float]:
-    """Invocations a second, and the bytes that all processes need together, what they share counted once."""
+def serve_together(bench: Bench, runtime: Runtime, count: int) -> tuple[float, float]:
+    """Seconds for each one of those at once, and the bytes that all processes need, what they share counted once."""
     with ScriptedApi([event_answer(request_id=f"{number}") for number in range(count)]) as api:
         env = {**runtime.env, "AWS_LAMBDA_MAX_CONCURRENCY": str(AT_ONCE), "AWS_LAMBDA_RUNTIME_API": api.address}
-        with Child([*runtime.command, handler], env, str(bench.task)) as child:
+        with Child([*runtime.command, runtime.handler], env, str(bench.task)) as child:
             idle = api.wait(lambda: api.held == AT_ONCE, 60)
             answers = api.sent("response")
             if not idle or len(answers) != count:
                 raise CannotRun(f"{' '.join(runtime.command)}: {(child.stdout + child.stderr).decode()}")
             seconds = answers[-1].arrived - answers[AT_ONCE - 1].arrived  # the first ones include the start
-            return (count - AT_ONCE) / seconds, sum(map(proportional_memory, descendants(child.process.pid)))
+            each = seconds * AT_ONCE / (count - AT_ONCE)
+            return each, sum(map(proportional_memory, descendants(child.process.pid)))
 
 
 def descendants(pid: int) -> Iterator[int]:
@@ -539,69 +615,105 @@ def proportional_memory(pid: int) -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
-# ──── the table ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ──── where it is measured ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def machine() -> str:
+def optimized() -> bool:
+    """Whether this Python was compiled with profiles, as those that people deploy are. Debian does, and hides it."""
+    return (
+        "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+        or "deb_system" in sysconfig.get_scheme_names()
+    )
+
+
+def fit() -> bool:
+    """Whether this Python is to be measured: optimized, and awslambdaric can be installed for it."""
+    installs = any(map(importlib.util.find_spec, ("pip", "ensurepip")))
+    return sys.version_info >= (3, 10) and installs and optimized()
+
+
+def find_python() -> str:
+    """This Python if it is fit, else another that is, if there is one."""
+    if fit():
+        return sys.executable
+    question = "import sys, bench; print(sys.executable if bench.fit() else '')"
+    names = ("/usr/bin/python3", *(f"python3.{minor}" for minor in range(30, 9, -1)))
+    found = (ask(python, question) for python in names)
+    return next(filter(None, found), sys.executable)
+
+
+def ask(python: str, question: str) -> str:
+    found = shutil.which(python)
+    if not found:
+        return ""
+    command = [os.path.abspath(found), "-B", "-c", question]
+    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+
+
+def setting(busy: bool) -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         model = platform.machine()
-    python = f"{platform.python_implementation()} {platform.python_version()}"
-    system = f"{platform.system()} {platform.release()}"
-    return f"{python}, awslambdaric {RIC_VERSION}; {model}, {os.cpu_count()} cores, {system}"
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Markdown that is also legible as it is."""
-    lines = [["", "ours", "awslambdaric", "ratio", "goal", "met"], *(row.cells() for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    lines.insert(1, ["-" * (width - (index > 0)) + ":" * (index > 0) for index, width in enumerate(widths)])
-    text = []
-    for line in lines:
-        cells = (
-            cell.rjust(width) if index else cell.ljust(width) for index, (cell, width) in enumerate(zip(line, widths))
-        )
-        text.append(f"| {' | '.join(cells)} |")
-    return "\n".join(text)
-
-
-def as_json(rows: Sequence[Row]) -> str:
-    """The table, and the figures of all runs."""
-    return json.dumps({"machine": machine(), "rows": [row.as_dict() for row in rows]}, indent=1, ensure_ascii=False)
+    build = "an optimized build" if optimized() else "NOT an optimized build"
+    python = f"{platform.python_implementation()} {platform.python_version()} ({build})"
+    system = f"{platform.system()} {platform.release().partition('-')[0]}"
+    cores = f"{os.cpu_count()} cores of {model}{', BUSY with other work' if busy else ''}"
+    return f"{python}, awslambdaric {RIC_VERSION}; {cores}, {system}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Compares this runtime with AWS's Python client.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--quick", action="store_true", help="fewer runs, for a first impression")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures of all runs into FILE")
+    parser.add_argument("--runtime", metavar="FILE", type=Path, default=PROJECT / "runtime.py", help="what is measured")
+    parser.add_argument("--against", metavar="FILE", type=Path, help="compare it with this other runtime.py")
+    parser.add_argument(
+        "--out", metavar="FOLDER", type=Path, help="write bench.json (all figures) and bench.svg into FOLDER"
+    )
+    parser.add_argument("--python", help="the Python that is measured, however it was compiled")
     options = parser.parse_args()
-    parts = options.parts or os.environ.get("BENCH", "").split() or list(PARTS)
+    parts = options.parts or list(PARTS)
     for part in parts:
         if part not in PARTS:
             parser.error(f"there is no part {part}: {', '.join(PARTS)}")
+    python = ask(options.python, "import sys; print(sys.executable)") if options.python else find_python()
+    if not python:
+        parser.error(f"there is no Python {options.python}")
+    if python != sys.executable:
+        os.execv(python, [python, "-B", *sys.argv, f"--python={python}"])
 
     cpus = os.sched_getaffinity(0)
-    print(machine(), end="\n\n")
+    busy = os.getloadavg()[0] > 0.5
+    where = setting(busy)
+    print(where, end="\n\n")
+    if not optimized():
+        print("bench: this Python was compiled without profiles, its ratios are not Lambda's", file=sys.stderr)
+    if busy:
+        print("bench: the machine is busy, only the rows of CPU are worth much", file=sys.stderr)
     rows: list[Row] = []
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            bench = Bench(Path(folder).resolve(), options.quick, cpus)
-            for part in parts:
+            bench = Bench(Path(folder).resolve(), options.quick, cpus, options.runtime, options.against)
+            for bench.part in parts:
                 # One CPU for both ends, as most functions have: it takes 1,769 MB to get a whole one. With more, where
                 # the scheduler puts the two decides more than what is measured here.
                 os.sched_setaffinity(0, {max(cpus)})
-                rows += PARTS[part](bench)
+                rows += PARTS[bench.part](bench)
     except CannotRun as reason:
         progress("")
         print(f"bench: {reason}", file=sys.stderr)
         return 1
     progress("")
-    print(table(rows))
-    if options.json:
-        options.json.write_text(as_json(rows))
+    words = [*options.parts, *(["--quick"] if options.quick else [])]
+    command = " ".join(["python3 tests/tools/bench.py", *words]) if words else "make bench"
+    report = Report(where, command, rows)
+    print(report.table())
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "bench.json").write_text(report.to_json())
+        (options.out / "bench.svg").write_text(draw(Report.from_json(report.to_json())))
     return 0
 
 
