@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT-0
 """Starting: `bootstrap` in every shell that may be /bin/sh, its roles around wrappers, and runtime.py by itself."""
 
 from __future__ import annotations
