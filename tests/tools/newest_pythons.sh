@@ -12,7 +12,7 @@ versions="3.14 3.15"
 root=.dev/debian-testing
 
 not_tested() {
-    echo "Python $versions: not tested, because $1" >&2
+    echo "not tested with Python $versions: $1" >&2
     exit 77
 }
 
