@@ -21,13 +21,19 @@ STEPS ?= 20000
 FIRST ?= 0
 ## how many invocations soak serves
 INVOCATIONS ?= 100000
+## the zip that layer and zip make (default: layer.zip, function.zip)
+OUT ?=
+## the Pythons whose bytecode goes into it, as commands or paths (default: all that are found)
+PYTHONS ?=
+## a relocatable Python that goes into it as python/
+PYTHON_HOME ?=
 
 # What was given reaches the emulator as it is: $(value) because make would expand a $ in it, and the environment
 # because the shell would.
-$(foreach name,TASK_ROOT HANDLER EVENT TIMEOUT MEMORY,$(eval override $(name) := $$(value $(name))))
-export TASK_ROOT HANDLER EVENT TIMEOUT MEMORY
+$(foreach name,TASK_ROOT HANDLER EVENT TIMEOUT MEMORY OUT PYTHONS PYTHON_HOME,$(eval override $(name) := $$(value $(name))))
+export TASK_ROOT HANDLER EVENT TIMEOUT MEMORY OUT PYTHONS PYTHON_HOME
 
-.PHONY: help invoke test lint conformance bench fuzz soak clean
+.PHONY: help invoke layer zip test lint conformance bench fuzz soak clean
 
 ## print this
 help:
@@ -44,6 +50,16 @@ help:
 invoke:
 	@$(PYTHON) -B tests/emulator/emulator.py invoke --task-root="$$TASK_ROOT" --handler="$$HANDLER" \
 	    $${EVENT:+--event="$$EVENT"} --timeout="$$TIMEOUT" --memory="$$MEMORY"
+
+## pack bootstrap, runtime.py and bytecode into a layer
+layer:
+	@$(PYTHON) -B tests/tools/package.py layer --out="$${OUT:-layer.zip}" --pythons="$$PYTHONS" \
+	    --python-home="$$PYTHON_HOME"
+
+## pack the same beside the function's code
+zip:
+	@$(PYTHON) -B tests/tools/package.py zip --task-root="$$TASK_ROOT" --out="$${OUT:-function.zip}" \
+	    --pythons="$$PYTHONS" --python-home="$$PYTHON_HOME"
 
 ## run the tests
 test:
