@@ -33,7 +33,7 @@ PYTHON_HOME ?=
 $(foreach name,TASK_ROOT HANDLER EVENT TIMEOUT MEMORY OUT PYTHONS PYTHON_HOME,$(eval override $(name) := $$(value $(name))))
 export TASK_ROOT HANDLER EVENT TIMEOUT MEMORY OUT PYTHONS PYTHON_HOME
 
-.PHONY: help invoke layer zip test lint conformance bench fuzz soak clean
+.PHONY: help invoke layer zip test lint conformance sam bench fuzz soak clean
 
 ## print this
 help:
@@ -68,7 +68,8 @@ test:
 ## check style, types and the shell script
 lint: .dev/lint/.ready
 	@.dev/lint/bin/ruff check --quiet . && .dev/lint/bin/ruff format --quiet --check . && .dev/lint/bin/mypy && \
-	    .dev/lint/bin/shellcheck bootstrap .ci/run
+	    .dev/lint/bin/shellcheck bootstrap .ci/run tests/verify_on_aws.sh && \
+	    .dev/lint/bin/shellcheck --shell=sh tests/sam/deploy/aws-cli.sh
 
 .dev/lint/.ready: Makefile
 	@echo "setting up the checkers in .dev/lint" >&2
@@ -84,6 +85,10 @@ conformance:
 bench:
 	@$(PYTHON) -B tests/tools/bench.py $(BENCH)
 
+## deploy examples with SAM and Docker, or one part only: SAM=deploy, sam or images
+sam:
+	@$(PYTHON) -B tests/tools/sam.py $(SAM)
+
 ## have the API lie to the runtime, at random
 fuzz:
 	@$(PYTHON) -B tests/tools/fuzz.py --seed="$(SEED)" --first="$(FIRST)" --steps="$(STEPS)"
@@ -95,4 +100,4 @@ soak:
 ## remove what the others have left behind
 clean:
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	@rm -rf .dev .mypy_cache .ruff_cache
+	@rm -rf .dev tests/sam/.aws-sam .mypy_cache .ruff_cache

@@ -25,7 +25,7 @@ def slowly():
     yield {"statusCode": 201, "headers": {"content-type": "text/plain", "x-process": PROCESS}}
     for number in range(3):
         yield f"item {number}\n"
-        time.sleep(1)
+        time.sleep(0.5)
 
 
 def handler(event, context):
