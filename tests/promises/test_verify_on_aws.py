@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -33,7 +34,7 @@ from emulator import Emulator, Result
 
 SCRIPT = PROJECT / "tests" / "verify_on_aws.sh"
 CLIENT = """\
-#!{python}
+#!{python} -IS
 import json, os, socket, sys
 with socket.create_connection(("127.0.0.1", int(os.environ["DOUBLE"]))) as connection:
     stdin = sys.stdin.read() if sys.argv[0].endswith("curl") else ""
@@ -187,7 +188,11 @@ class Aws:
         return "\t".join(found) or "None"
 
     def update_function_configuration(self, words: Sequence[str]) -> str:
-        self.has[f"function {option(words, 'function-name')}"].close()
+        """Lambda ends the old environment. Here it has all the time that it wants for that."""
+        function = self.has[f"function {option(words, 'function-name')}"]
+        os.kill(function.pid, signal.SIGTERM)
+        while function.exit_status is None:
+            time.sleep(0.01)
         return "{}"
 
     def delete_function(self, words: Sequence[str]) -> str:
@@ -246,6 +251,7 @@ class VerifyOnAws(unittest.TestCase):
                 "PATH": f"{commands}:{os.environ['PATH']}",
                 "TMPDIR": self.folder,
                 "DOUBLE": str(server.server_address[1]),
+                "PYTHONS": sys.executable,
                 "PAUSE": "0",
                 "PATIENCE": "5",
                 **env,
@@ -253,7 +259,7 @@ class VerifyOnAws(unittest.TestCase):
             aws.script = subprocess.Popen(
                 [SCRIPT], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
-            stdout, stderr = aws.script.communicate(timeout=120)
+            stdout, stderr = aws.script.communicate(timeout=600)
             server.shutdown()
         return aws, aws.script.returncode, stdout, stderr
 
