@@ -69,7 +69,7 @@ test:
 lint: .dev/lint/.ready
 	@.dev/lint/bin/ruff check --quiet . && .dev/lint/bin/ruff format --quiet --check . && .dev/lint/bin/mypy && \
 	    .dev/lint/bin/shellcheck bootstrap .ci/run tests/verify_on_aws.sh && \
-	    .dev/lint/bin/shellcheck --shell=sh tests/sam/deploy/aws-cli.sh
+	    .dev/lint/bin/shellcheck --shell=sh tests/sam/deploy/*.sh
 
 .dev/lint/.ready: Makefile
 	@echo "setting up the checkers in .dev/lint" >&2

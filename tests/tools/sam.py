@@ -6,8 +6,8 @@
     sam     tests/sam/template.yaml with `sam validate`, `sam build`, `sam local invoke` and `sam local start-api`
     images  the Dockerfiles in tests/sam/images, each built, and invoked under AWS's emulator
 
-The last two have a Docker daemon of their own. It and all that it starts live in namespaces of their own, without a
-network, and on a tmpfs, so nothing is left when this program ends, however it does.
+The last two have a Docker daemon of their own. It and all that it starts live in namespaces without a network, and on a
+tmpfs, so none of them is left when this program ends, however it does.
 
 No registry of images is asked. What stands in for their base images is put together here from Debian's packages, under
 the names that SAM and the Dockerfiles ask for: the same layout, but not the same operating system. See `stand_ins`.
@@ -103,9 +103,14 @@ def from_debian(name: str, *packages: str, alone: bool = True) -> Path:
                 "apt-get", "-qq", "--yes", "--no-install-recommends", "--download-only", "--reinstall", *status,
                 "-o", f"Dir::Cache::archives={downloads}", "-o", "Debug::NoLocking=1", "install", *packages,
             ]  # fmt: skip
-            if subprocess.run(command, capture_output=True).returncode:
-                call(["apt-get", "-qq", "update"])
+            try:
                 call(command)
+            except CannotRun:  # the lists of packages are old, or there are none yet
+                try:
+                    call(["apt-get", "-qq", "update"])
+                    call(command)
+                except CannotRun as error:
+                    raise NotHere(error) from None
             for package in Path(downloads).glob("*.deb"):
                 unpack = 'dpkg-deb --fsys-tarfile "$1" | tar -x --keep-directory-symlink -C "$2"'
                 call(["sh", "-c", unpack, "sh", package, folder])
@@ -342,10 +347,14 @@ class Cloud(ThreadingHTTPServer):
     """A server that says yes to whatever the AWS CLI asks for, and keeps what it was sent."""
 
     LAYER = "arn:aws:lambda:eu-central-1:123456789012:layer:runtime-py:1"
-    YES = {"LayerVersionArn": LAYER, "Configuration": {"State": "Active", "LastUpdateStatus": "Successful"}}
+    YES = {
+        "LayerVersionArn": LAYER,
+        "Configuration": {"State": "Active", "LastUpdateStatus": "Successful"},
+        "Version": "7",
+    }
 
     def __init__(self) -> None:
-        self.sent: list[tuple[str, str, Any]] = []
+        self.sent: list[tuple[str, Any]] = []  # method and path, body
         super().__init__(("127.0.0.1", 0), Yes)
 
     @contextmanager
@@ -372,8 +381,7 @@ class Yes(BaseHTTPRequestHandler):
             answer = b"<%bResponse><%bResult/></%bResponse>" % ((action[1],) * 3)
         else:
             answer = json.dumps(Cloud.YES).encode()
-        is_json = body.startswith(b"{")
-        self.server.sent.append((self.command, self.path, json.loads(body) if is_json else body))
+        self.server.sent.append((f"{self.command} {self.path}", json.loads(body) if body.startswith(b"{") else None))
         self.send_response(200)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
@@ -422,17 +430,27 @@ def deploy(report: Report, docker: Docker | None, folder: Path) -> None:
     python = f"PYTHONPATH={deploy_tools()} {sys.executable}"
     variables = {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/bootstrap"}
 
-    with report.check("deploy: with the AWS CLI"), Cloud() as cloud, cloud.serving() as where:
-        run(". ./aws-cli.sh", {**env, **where, "FUNCTION": "example"}, folder)
-        (published, layer), (changed, configuration), (made, url) = (
-            (f"{method} {path}", body) for method, path, body in cloud.sent
-        )
-        expect(published, "POST /2018-10-31/layers/runtime-py/versions")
-        expect(base64.b64decode(layer["Content"]["ZipFile"]), (folder / "layer.zip").read_bytes())
-        expect(changed, "PUT /2015-03-31/functions/example/configuration")
-        expect(configuration, {"Layers": [Cloud.LAYER], "Environment": {"Variables": variables}})
-        expect(made, "POST /2021-10-31/functions/example/url")
-        expect(url, {"AuthType": "AWS_IAM", "InvokeMode": "RESPONSE_STREAM"})
+    function, configure = "/2015-03-31/functions/example", "PUT /2015-03-31/functions/example/configuration"
+    zipped = base64.b64encode((folder / "layer.zip").read_bytes()).decode()
+    for script, wanted in {
+        "aws-cli.sh": {
+            "POST /2018-10-31/layers/runtime-py/versions": {"Content": {"ZipFile": zipped}},
+            configure: {"Layers": [Cloud.LAYER], "Environment": {"Variables": variables}},
+            "POST /2021-10-31/functions/example/url": {"AuthType": "AWS_IAM", "InvokeMode": "RESPONSE_STREAM"},
+        },
+        "aws-cli-canary.sh": {
+            f"GET {function}": None,
+            f"POST {function}/versions": {},
+            f"PUT {function}/aliases/live": {"RoutingConfig": {"AdditionalVersionWeights": {"7": 0.05}}},
+        },
+        "aws-cli-undo.sh": {
+            f"PUT {function}/aliases/live": {"RoutingConfig": {"AdditionalVersionWeights": {}}},
+            configure: {"Layers": [], "Environment": {"Variables": {}}},
+        },
+    }.items():
+        with report.check(f"deploy: {script}"), Cloud() as cloud, cloud.serving() as where:
+            run(f". ./{script}", {**env, **where, "FUNCTION": "example"}, folder)
+            expect(dict(cloud.sent), wanted)
 
     with report.check("deploy: the commands of verify_on_aws.sh"), Cloud() as cloud, cloud.serving() as where:
         printed = run(str(PROJECT / "tests/verify_on_aws.sh"), {**env, "DRY_RUN": "1", "TMPDIR": str(folder)}, folder)

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT-0
+# --layers and --environment replace what the function has: add its other layers and variables.
 layer=$(aws lambda publish-layer-version --layer-name runtime-py --zip-file fileb://layer.zip \
     --query LayerVersionArn --output text)
 aws lambda update-function-configuration --function-name "$FUNCTION" --layers "$layer" \
