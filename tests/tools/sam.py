@@ -628,8 +628,7 @@ def main() -> int:
             try:
                 if WITH_DOCKER & set(names):
                     prepare_docker()
-                    this = [sys.executable, "-B", __file__, INSIDE, *names]
-                    return subprocess.run([*UNSHARE, *this], stdin=subprocess.DEVNULL).returncode
+                    os.execvp(UNSHARE[0], [*UNSHARE, sys.executable, "-B", __file__, INSIDE, *names])
             except NotHere as error:
                 names = without_docker(error)
         with ExitStack() as stack:
