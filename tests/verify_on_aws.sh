@@ -193,6 +193,9 @@ check "a stream: items come as they are made" yes "$(printf '%s\n' "$seen" |
     awk 'END { print ($2 - $1 > 0.7 ? "yes" : "all at once: " $0) }')"
 seen=$(fetch do=stream-20-mb --output /dev/null --write-out '%{http_code} %{size_download}')
 check "a stream of 20 MB" "200 20971520" "$seen"
+seen=$(fetch do=stream-and-fail || :) # curl may call it an error, too
+check "an error amid a stream: the caller has the items before it" 'item 0*' "$seen"
+logged "an error amid a stream: its record" "failed amid a stream" 24
 seen=$(fetch do=fail --write-out ' %{http_code}')
 check "an error before the first item is no stream" '*50?' "$seen"
 

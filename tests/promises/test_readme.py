@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import unittest
 from pathlib import Path
 
@@ -47,6 +48,19 @@ class Examples(RuntimeTestCase):
         self.app(stream)
         (request,) = self.serve(event()).answers
         self.assertEqual(b"".join(chunk.data for chunk in request.chunks[2:]), b"one\nword\nat\na\ntime\n")
+
+
+class Deployment(unittest.TestCase):
+    def test_what_readme_shows_is_what_make_sam_tries(self) -> None:
+        """Each block is a file of tests/sam, without its first line, which is the licence."""
+        files = [path for part in ("deploy", "images") for path in (PROJECT / "tests" / "sam" / part).iterdir()]
+        tried = {path.read_text(encoding="utf-8").partition("\n")[2] for path in files}
+        shown = [block for language in ("dockerfile", "yaml", "hcl") for block in blocks(language)]
+        shown += [block for block in blocks("python") if "aws_cdk" in block]
+        shown += [block for block in blocks("sh") if re.search("^ *(aws|.*=\\$\\(aws) ", block, re.MULTILINE)]
+        self.assertTrue(shown)
+        for block in shown:
+            self.assertIn(textwrap.dedent(block), tried)
 
 
 class Commands(RuntimeTestCase):

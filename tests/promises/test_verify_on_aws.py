@@ -170,7 +170,7 @@ class Aws:
         assert match
         result = self.run(match[1], json.dumps({"queryStringParameters": {"do": match[2]}}).encode())
         if result.error:
-            return "Internal Server Error 502"
+            return result.payload.decode() if result.streamed else "Internal Server Error 502"
         if "--include" not in words:
             return f"200 {len(result.payload)}"
         prelude, times = result.prelude, [arrived for arrived, _ in result.chunks]

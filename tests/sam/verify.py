@@ -21,11 +21,13 @@ def told_to_end(*_):
 signal.signal(signal.SIGTERM, told_to_end)
 
 
-def slowly():
+def slowly(fail):
     yield {"statusCode": 201, "headers": {"content-type": "text/plain", "x-process": PROCESS}}
     for number in range(3):
         yield f"item {number}\n"
         time.sleep(0.5)
+        if fail:
+            raise ValueError("failed amid a stream")
 
 
 def handler(event, context):
@@ -37,8 +39,8 @@ def handler(event, context):
         sys.exit(3)
     if do == "return too much":
         return "x" * (7 << 20)
-    if do == "stream":
-        return slowly()
+    if do in ("stream", "stream-and-fail"):
+        return slowly(fail=do != "stream")
     if do == "stream-20-mb":
         return (b"x" * (1 << 20) for _ in range(20))
     return {"process": PROCESS, "python": sys.version.split()[0], "event": event}
