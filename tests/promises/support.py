@@ -13,19 +13,24 @@ row wherever that can be.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
+import select
 import signal
 import sys
 import tempfile
 import textwrap
+import threading
+import time
 import unittest
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scripted_api import Answer, Finished, Request, ScriptedApi, event, frames, run
+from scripted_api import READ, Answer, Child, Connection, Finished, Request, ScriptedApi, event, frames, run
 
 PROJECT = Path(__file__).resolve().parents[2]
 RUNTIME = PROJECT / "runtime.py"
@@ -68,6 +73,83 @@ class Served(NamedTuple):
     def framed(self) -> list[str]:
         """The frames of the log as `type message`, the type's constant part left out."""
         return [f"{frame.type ^ 0xA55A0000:02x} {frame.message.decode()}" for frame in frames(self.done.log)]
+
+
+class Lambda:
+    """A runtime at work, and the Lambda that gives it events while it is.
+
+    `api` answers each `GET next` when the test calls `send`, and not before: `polls` are the connections that wait.
+    """
+
+    def __init__(self, **answers: Sequence[Answer]) -> None:
+        self.polls: list[Connection] = []
+        self._events: list[Answer] = []
+        self._lock = threading.Lock()
+        self.api = ScriptedApi([[READ, self._give]] * 1000, **answers)
+        self.child: Child
+
+    def _give(self, connection: Connection) -> None:
+        """A step of the scripted API: wait for an event, or for the end of whoever asked for it."""
+        with self._lock:
+            self.polls.append(connection)
+        try:
+            while True:
+                with self._lock:
+                    if self._events:
+                        self.polls.remove(connection)
+                        steps = self._events.pop(0)[1:]  # without the READ
+                        break
+                if select.select([connection.sock], [], [], 0.005)[0]:
+                    connection.hold()  # raises what there is to raise
+        except BaseException:
+            with self._lock, suppress(ValueError):
+                self.polls.remove(connection)
+            raise
+        for step in steps:
+            assert isinstance(step, bytes)
+            connection.send(step)
+
+    def send(self, *events: Answer) -> None:
+        with self._lock:
+            self._events += events
+
+    def wait(self, condition: Callable[[], Any], seconds: float = 30) -> None:
+        """Wait until something holds; fails if it takes too long, or the runtime is gone."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end or self.child.process.poll() is not None:
+                state = f"{len(self.polls)} polls, {self.api.sent()}, {self.child.stdout!r}, {self.child.stderr!r}"
+                raise AssertionError(f"it does not come: {state}")
+            time.sleep(0.005)
+
+    def ready(self, count: int, seconds: float = 30) -> None:
+        """Wait until so many polls are open."""
+        self.wait(lambda: len(self.polls) == count, seconds)
+
+    def answers(self, count: int, seconds: float = 30) -> dict[str, Request]:
+        """So many responses and errors, by request id."""
+        self.wait(lambda: sum(one.complete for one in self.api.sent("response", "error")) >= count, seconds)
+        return {one.request_id: one for one in self.api.sent("response", "error")}
+
+    @property
+    def log(self) -> str:
+        return self.child.stdout.decode()
+
+    def ended(self, seconds: float = 15) -> int | None:
+        """The exit status, None if it lives on."""
+        return self.child.wait(seconds)
+
+
+def an_event(value: object, request_id: str = "", tenant: str | None = None, trace: str = "") -> Answer:
+    headers = {"Lambda-Runtime-Aws-Tenant-Id": tenant, **({"Lambda-Runtime-Trace-Id": trace} if trace else {})}
+    return event(json.dumps(value).encode(), headers, request_id or f"id-{value}")
+
+
+def where(module: str) -> str:
+    """The folder on our path that a module comes from: a function finds the module there, too."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None
+    return next(path for path in sys.path if path and spec.origin.startswith(os.path.join(path, module)))
 
 
 class RuntimeTestCase(unittest.TestCase):
@@ -155,3 +237,31 @@ class RuntimeTestCase(unittest.TestCase):
         """A log's lines, each of which has to be whole; times become <time>, as nobody can know them."""
         self.assertTrue(not text or text.endswith("\n"), f"the last line is not whole: {text!r}")
         return PLAIN_TIME.sub("<time>", text).split("\n")[:-1]
+
+    @contextmanager
+    def running(
+        self, source: str, count: int = 0, env: dict[str, str] | None = None, **answers: Sequence[Answer]
+    ) -> Iterator[Lambda]:
+        """A runtime for `count` invocations at once. Nothing that it started outlives the test."""
+        self.app(source)
+        running = Lambda(**answers)
+        given = {"AWS_LAMBDA_MAX_CONCURRENCY": str(count)} if count else {}
+        with running.api:
+            environment = self.environment({"AWS_LAMBDA_RUNTIME_API": running.api.address, **given, **(env or {})})
+            command = [sys.executable, str(RUNTIME), "app.handler"]
+            with Child(command, environment, cwd=self.root) as running.child:
+                yield running
+
+    def until(self, condition: Callable[[], Any], seconds: float = 30) -> None:
+        """Wait until something holds; fails if it never does."""
+        end = time.monotonic() + seconds
+        while not condition():
+            self.assertLess(time.monotonic(), end, "it does not come")
+            time.sleep(0.005)
+
+    def until_told(self) -> str:
+        """Source code: a handler that calls this goes on when the test calls `tell`."""
+        return "import os, time\ndef until_told():\n    while not os.path.exists('told'): time.sleep(0.005)\n"
+
+    def tell(self) -> None:
+        self.write("told")

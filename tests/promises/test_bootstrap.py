@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import py_compile
 import re
@@ -10,10 +12,12 @@ import subprocess
 import sys
 import unittest
 from collections.abc import Mapping
+from pathlib import Path
 from signal import SIGTERM
+from typing import Any
 
 from scripted_api import answer, event
-from support import BOOTSTRAP, PYPY, RUNTIME, RuntimeTestCase, Served
+from support import BOOTSTRAP, PROJECT, PYPY, RUNTIME, RuntimeTestCase, Served
 
 # Tells how it was started, as its result.
 WITNESS = """
@@ -156,6 +160,23 @@ class Bootstrap(BootstrapTestCase):
         self.assertRegex(line, r"^bootstrap: no Python")
         self.assertIn(f"PATH ({path})", line)
 
+    @unittest.skipUnless(sys.platform == "linux", "programs have another format here")
+    def test_an_interpreter_that_does_not_run_here(self) -> None:
+        """Made for another machine, or cut by a full disk. One line says so; no shell reads the file as a script."""
+        with open(sys.executable, "rb") as file:
+            program = bytearray(file.read(4096))
+        program[18] = 0 if program[18] else 1  # e_machine, which no machine has then
+        for path in (f"{self.home}/python/bin/python3", self.python):
+            for name, content in (("another machine's", bytes(program)), ("an empty file", b"")):
+                with self.subTest(name, path=path):
+                    if os.path.lexists(path):
+                        os.unlink(path)
+                    Path(self.write(path, mode=0o755)).write_bytes(content)
+                    status, line = self.refusal("app.handler")
+                    self.assertEqual(status, 126)
+                    self.assertIn(f"{path} does not run on this machine", line)
+            os.unlink(path)
+
     def test_no_runtime(self) -> None:
         os.unlink(self.runtime)
         status, line = self.refusal("app.handler")
@@ -177,44 +198,6 @@ class Bootstrap(BootstrapTestCase):
         self.assertEqual((done.returncode, done.stdout), (1, b""))
         (line,) = self.lines(done.stderr.decode())
         self.assertIn(f"{self.runtime} is missing or cannot be read", line)
-
-    def test_compiled_runtime(self) -> None:
-        """A .pyc is taken if it must be right: for this very Python, and no older than the source."""
-        real = os.path.basename(os.path.realpath(sys.executable))
-        if not re.fullmatch(r"(python|pypy)3\.\d+", real):
-            self.skipTest(f"this Python's real name ({real}) does not say its version")
-        marker = self.write("marker.py", "print('compiled')")
-        folder = os.path.join(self.home, "__pycache__")
-        tag = str(sys.implementation.cache_tag)
-        rows = [
-            ("of this Python", [tag], 0, True),
-            ("of this Python and of others", ["cpython-38", tag, "zpython-99"], 0, True),
-            ("of another Python", ["cpython-38"], 0, False),
-            ("of this Python, but optimised", [f"{tag}.opt-2"], 0, False),
-            ("older than the source", [tag], -60, False),
-        ]
-        for name, tags, age, expected in rows:
-            with self.subTest(name):
-                shutil.rmtree(folder, ignore_errors=True)
-                for one in tags:
-                    pyc = f"{folder}/runtime.{one}.pyc"
-                    py_compile.compile(marker, cfile=pyc, doraise=True)
-                    if one != tag:
-                        with open(pyc, "r+b") as file:
-                            file.write(b"\0\0\0\0")  # the magic number of no Python
-                    when = os.stat(self.runtime).st_mtime_ns + age * 10**9
-                    os.utime(pyc, ns=(when, when))
-                served = self.start("app.handler")
-                self.assertEqual(served.stdout, "compiled\n" if expected else "")
-                self.assertEqual(len(served.answers), 0 if expected else 1)
-
-    def test_compiled_runtime_works(self) -> None:
-        """Its folder is not on sys.path, and its frames are known as the runtime's own."""
-        py_compile.compile(self.runtime, doraise=True)
-        self.app("import sys\ndef handler(event, context):\n    raise ValueError(sys.path)\n")
-        (request,) = self.start("app.handler").answers
-        self.assertNotIn(self.home.encode(), request.body)
-        self.assertNotIn(b"runtime.py", request.body)
 
     # Wrappers: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-modify.html#runtime-wrapper
 
@@ -329,6 +312,270 @@ class BootstrapInBash(Bootstrap):
 
 class BootstrapInBusyboxAsh(Bootstrap):
     shell = ["busybox", "ash"]
+
+
+class AsAScript(BootstrapTestCase):
+    """bootstrap loads runtime.py in a few lines of Python. It runs as a script would, and the user cannot tell."""
+
+    def test_it_finds_what_a_script_finds(self) -> None:
+        script = """
+            import json, sys
+            names = "__name__", "__file__", "__package__", "__spec__", "__doc__"
+            print(json.dumps({
+                **{name: globals()[name] for name in names},
+                "loader": [type(__loader__).__name__, *sorted(vars(__loader__).items())],
+                "main": vars(sys.modules["__main__"]) is globals(),
+                "code": sys._getframe().f_code.co_filename,
+                "argv": sys.argv,
+                "path": sys.path,
+                "flags": repr(sys.flags),
+                "modules": sorted(set(sys.modules) - {"linecache"}),  # which Python 3.13 needs for -c
+            }))
+        """
+        self.write(self.runtime, script)
+        rows: list[dict[str, str | None]] = [{}, {"PYTHONPATH": self.bin}, {"PYTHONSAFEPATH": "1"}]
+        for env in rows:
+            for compiled in (False, True):
+                with self.subTest(env=env, compiled=compiled):
+                    if compiled:
+                        py_compile.compile(self.runtime, doraise=True)
+                    found = []
+                    for command in (self.command("app.handler"), [self.python, self.runtime]):
+                        environment = self.environment({"PATH": self.path, **env})
+                        done = subprocess.run(
+                            command, env=environment, cwd=self.root, stdout=subprocess.PIPE, timeout=20, check=True
+                        )
+                        found.append(json.loads(done.stdout))
+                    self.assertEqual(*found)
+
+    def test_its_folder_shadows_nothing(self) -> None:
+        """Compiled or not, our folder is not on sys.path, and our frames are known as the runtime's own."""
+        self.app("import sys\ndef handler(event, context):\n    raise ValueError(sys.path)\n")
+        for name in ("source", "bytecode"):
+            with self.subTest(name):
+                (request,) = self.start("app.handler").answers
+                self.assertNotIn(self.home.encode(), request.body)
+                self.assertNotIn(b"runtime.py", request.body)
+                self.assertNotIn(b"<string>", request.body)
+            py_compile.compile(self.runtime, doraise=True)
+
+    def test_the_users_processes(self) -> None:
+        """Those that start a Python of their own import __main__, which is runtime.py. The context goes there, too."""
+        self.app("""
+            import multiprocessing
+            def work(event, context):
+                return [event, context.aws_request_id]
+            def handler(event, context):
+                with multiprocessing.get_context(event).Pool(1) as pool:
+                    return pool.apply(work, (event, context))
+        """)
+        for method in ("spawn", "forkserver"):
+            with self.subTest(method):
+                argv = self.command("app.handler")
+                served = self.serve(event(f'"{method}"'.encode(), request_id="id"), argv=argv, env={"PATH": self.path})
+                self.assertEqual(self.results(served), [[method, "id"]])
+
+    def test_its_frame_shows_no_secrets(self) -> None:
+        """Some libraries log every frame of a stack with the values that its line names."""
+        self.app("""
+            import sys
+            def handler(event, context):
+                frame = sys._getframe()
+                while frame.f_back:
+                    frame = frame.f_back
+                code, values = frame.f_code, frame.f_globals
+                return [code.co_filename, {name: repr(values.get(name)) for name in code.co_names}]
+        """)
+        served = self.start("app.handler", env={"SECRET": "hunter2"})
+        ((file, values),) = self.results(served)
+        self.assertEqual(file, "<string>")
+        self.assertIn("exec", values)
+        self.assertNotIn("environ", values)
+        self.assertNotIn("hunter2", str(values))
+
+
+class SharedCases(BootstrapTestCase):
+    """What went wrong for somebody: bytecode beside runtime.py, old Pythons, Windows."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.pyc = importlib.util.cache_from_source(self.runtime)
+        self.script("the source")
+
+    def script(self, word: str) -> None:
+        """Replace runtime.py by a script that prints a word, and compile that; all are of one size and time."""
+        self.write(self.runtime, f"print('{word:20}')\n")
+        os.utime(self.runtime, (10**9, 10**9))
+
+    def says(self, env: Mapping[str, str | None] | None = None, **how: Any) -> str:
+        """What is printed by bootstrap, which ends as a script without an error does."""
+        environment = self.environment({"PATH": self.path, **(env or {})})
+        done: subprocess.CompletedProcess[bytes] = subprocess.run(
+            self.command("app.handler"), env=environment, capture_output=True, timeout=20, **how
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        return done.stdout.decode().strip()
+
+    def compile(self, word: str = "the bytecode", **how: Any) -> None:
+        """Compile runtime.py, and have the bytecode print another word than the source, so that they can be told."""
+        self.script(word)
+        py_compile.compile(self.runtime, doraise=True, **how)
+        self.script("the source")
+
+    def test_bytecode_that_matches_is_used(self) -> None:
+        """pyc-that-matches-is-used: the .pyc has the source's time and size."""
+        self.compile()
+        self.assertEqual(self.says(), "the bytecode")
+
+    def test_bytecode_with_an_unchecked_hash_is_used(self) -> None:
+        """As reproducible builds make it: no time in the .pyc, and Python is told to believe it."""
+        mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        self.compile(invalidation_mode=mode)
+        os.utime(self.runtime)
+        self.assertEqual(self.says(), "the bytecode")
+
+    def test_bytecode_of_another_source_is_not_used(self) -> None:
+        """pyc-of-an-older-runtime-newer-file: an update whose files have the time of their build, before the .pyc."""
+        for name, age in (("older", -1), ("newer", 1)):
+            with self.subTest(name):
+                self.compile()
+                os.utime(self.runtime, (10**9 + age, 10**9 + age))
+                self.assertEqual(self.says(), "the source")
+
+    def test_bytecode_that_was_cut_is_passed_over(self) -> None:
+        """pyc-cut: a full disk, a failed upload."""
+        self.compile()
+        whole = Path(self.pyc).read_bytes()
+        for size in (0, 3, 15, 16, 17, len(whole) // 2, len(whole) - 1):
+            with self.subTest(size=size):
+                Path(self.pyc).write_bytes(whole[:size])
+                self.assertEqual(self.says(), "the source")
+
+    def test_bytecode_of_another_python_is_passed_over(self) -> None:
+        """pyc-of-wrong-magic: a release candidate's, or a patched build's, under this Python's name."""
+        self.compile()
+        with open(self.pyc, "r+b") as file:
+            file.write(b"\0\0\0\0")
+        self.assertEqual(self.says(), "the source")
+
+    def test_bytecode_that_cannot_be_read_is_passed_over(self) -> None:
+        """pyc-unreadable: only its owner may read it (umask 077 while building), and Lambda's user is another."""
+        user = None
+        if os.geteuid() == 0:  # root may read everything: be somebody else, with a Python that everybody may run
+            user = 65534
+            os.unlink(self.python)
+            os.symlink(str(shutil.which("python3", path="/usr/local/bin:/usr/bin")), self.python)
+            os.chmod(self.home, 0o755)
+            os.chmod(self.bin, 0o755)
+            probe = [self.python, "-c", "import sys; print(sys.implementation.cache_tag)"]
+            try:
+                tag = subprocess.run(probe, capture_output=True, user=user, check=True, cwd="/").stdout.decode().strip()
+            except (OSError, subprocess.CalledProcessError):
+                self.skipTest("root may read everything, and there is no Python that another user may run")
+            self.pyc = f"{self.home}/__pycache__/runtime.{tag}.pyc"
+        self.script("the bytecode")
+        subprocess.run([self.python, "-m", "py_compile", self.runtime], check=True)
+        self.script("the source")
+        for mode, word in ((0o644, "the bytecode"), (0, "the source")):
+            with self.subTest(oct(mode)):
+                os.chmod(self.pyc, mode)
+                self.assertEqual(self.says(user=user, cwd="/"), word)
+
+    def test_bytecode_behind_shims(self) -> None:
+        """pyc-behind-shims: mise's and asdf's python3, python3.11 and python3.13 are one and the same script."""
+        os.unlink(self.python)
+        shim = self.stub("shim", 'exec {0} "$@"')
+        self.compile()
+        tag = str(sys.implementation.cache_tag)
+        for name in ("python3", "python3.11", "python3.13"):
+            os.symlink(shim, f"{self.bin}/{name}")
+        for other in {"cpython-311", "cpython-313", "pypy311"} - {tag}:
+            content = b"\0\0\0\0" + Path(self.pyc).read_bytes()[4:]
+            Path(self.pyc.replace(tag, other)).write_bytes(content)
+        self.assertEqual(self.says(), "the bytecode")
+        os.unlink(self.pyc)
+        self.assertEqual(self.says(), "the source")
+
+    def test_bytecode_is_written_as_by_an_import(self) -> None:
+        """The next start is faster, where the folder can be written: on a developer's machine, in a container."""
+        for env, written in (({}, False), ({"PYTHONDONTWRITEBYTECODE": None}, True)):
+            with self.subTest(env=env):
+                self.assertEqual(self.says(env=env), "the source")
+                self.assertEqual(os.path.exists(self.pyc), written)
+
+    def test_a_python_that_is_too_old(self) -> None:
+        """python-3.8: Amazon Linux 2's, or an old image's. The oldest that exist must understand the question, too."""
+        pretended = """
+            import sys
+            sys.version_info, sys.version, code, sys.argv[1:] = (3, 8, 18), '3.8.18 (main)', sys.argv[1], sys.argv[2:]
+            exec(code)
+        """
+        script = self.write("pretended.py", pretended)
+        fake = self.stub("python3.8", f'[ "$1" = -c ] || exec {{0}} "$@"\nshift\nexec {{0}} "{script}" "$@"')
+        found = {fake: "3.8.18"}
+        ask = "import sys; print(sys.executable); print(sys.version.split()[0])"
+        names = [shutil.which(f"python{version}") for version in ("2", "2.7", "3.5", "3.6", "3.7", "3.8")]
+        for name in [name for name in names if name] + [
+            str(path) for path in Path.home().glob(".pyenv/versions/[23].[5678].*/bin/python")
+        ]:
+            done = subprocess.run([name, "-c", ask], capture_output=True)
+            if done.returncode == 0:
+                python, version = done.stdout.decode().splitlines()
+                if re.match(r"2\.|3\.[0-8]\.", version):  # a shim may start whatever
+                    found[python] = version
+        for python, version in found.items():
+            with self.subTest(python):
+                os.unlink(self.python)
+                os.symlink(python, self.python)
+                status, line = self.refusal("app.handler")
+                self.assertEqual(status, 1)
+                self.assertTrue(line.startswith("bootstrap: Python 3.9 or later is needed; "), line)
+                self.assertTrue(line.endswith(f" is Python {version}"), line)
+
+    @unittest.skipUnless(shutil.which("git"), "there is no git")
+    def test_a_clone_on_windows(self) -> None:
+        """windows-clone: Git for Windows' default gives text files carriage returns, which Linux's sh cannot read."""
+        clone = Path(self.folder())
+
+        def check_out(*files: str) -> bytes:
+            """What bootstrap becomes in a checkout of these files with Windows' default."""
+            environment = self.environment({"PATH": os.environ["PATH"], "HOME": str(clone)})
+            for name in files:
+                shutil.copy(PROJECT / name, clone)
+            for command in ("init -q", "add .", "rm -q --cached -r .", "add .", "checkout-index --all --force"):
+                if command.startswith("checkout"):
+                    for name in files:
+                        os.unlink(clone / name)
+                crlf = "true" if command.startswith("checkout") else "false"
+                words = ["git", "-c", f"core.autocrlf={crlf}", *command.split()]
+                subprocess.run(words, cwd=clone, env=environment, check=True, capture_output=True)
+            return (clone / "bootstrap").read_bytes()
+
+        self.assertIn(b"\r\n", check_out("bootstrap"), "this is what would happen")
+        self.assertNotIn(b"\r", check_out(".gitattributes", "bootstrap", "runtime.py", "Makefile"))
+        for name in ("runtime.py", "Makefile"):
+            self.assertNotIn(b"\r", (clone / name).read_bytes())
+        self.bootstrap = str(clone / "bootstrap")
+        self.assertEqual(self.result("app.handler")["file"], "app.py")
+
+    def test_a_bundled_python_is_no_layer(self) -> None:
+        """bundled-python-is-no-layer: /opt/python may be an interpreter, whose packages come after the library."""
+        opt = self.folder()
+        source = Path(RUNTIME).read_text(encoding="utf-8")
+        self.assertIn("/opt/python", source)
+        for name, text in (("runtime.py", source.replace("/opt/python", f"{opt}/python")), ("bootstrap", "")):
+            self.write(f"{opt}/{name}", text or Path(BOOTSTRAP).read_text(encoding="utf-8"), 0o755)
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", f"{opt}/python"], check=True)
+        packages = f"{opt}/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+        self.write(f"{packages}/uuid.py", "raise ImportError('an old uuid.py')")
+        self.write(f"{packages}/bundled.py", "HERE = 'bundled'")
+        self.app(f"""
+            import sys, uuid, bundled
+            def handler(event, context):
+                return [len(str(uuid.uuid4())), bundled.HERE, sys.prefix, sys.path.count("{opt}/python")]
+        """)
+        result = self.results(self.start(argv=[*self.shell, f"{opt}/bootstrap", "app.handler"]))
+        self.assertEqual(result, [[36, "bundled", f"{opt}/python", 0]])
 
 
 class Starting(RuntimeTestCase):

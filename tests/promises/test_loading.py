@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
@@ -481,7 +482,9 @@ class Collisions(RuntimeTestCase):
         the runtime work. In a function's zip the runtime lies beside them.
         """
         known = getattr(sys, "stdlib_module_names", None) or STANDARD_NAMES
-        for name in (name for name in known if name[0] != "_" and name not in sys.builtin_module_names):
+        for name in known:
+            if name[0] == "_" or name in sys.builtin_module_names or not importlib.util.find_spec(name):
+                continue  # nobody names a file so, or it would not be found, or no system but Windows has the module
             self.write(f"{name}.py", "import builtins\nbuiltins.__dict__.setdefault('IMPORTED', []).append(__name__)\n")
         self.app("""
             import builtins

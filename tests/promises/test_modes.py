@@ -6,89 +6,17 @@ import base64
 import json
 import os
 import re
-import select
 import signal
 import socket
 import sys
 import threading
 import time
 import unittest
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
-from scripted_api import CLOSE, READ, Answer, Child, Connection, Request, ScriptedApi, answer, event, http
-from support import RUNTIME, RuntimeTestCase, Served, runtime
-
-
-class Lambda:
-    """A runtime at work, and the Lambda that gives it events while it is.
-
-    `api` answers each `GET next` when the test calls `send`, and not before: `polls` are the connections that wait.
-    """
-
-    def __init__(self, **answers: Sequence[Answer]) -> None:
-        self.polls: list[Connection] = []
-        self._events: list[Answer] = []
-        self._lock = threading.Lock()
-        self.api = ScriptedApi([[READ, self._give]] * 1000, **answers)
-        self.child: Child
-
-    def _give(self, connection: Connection) -> None:
-        """A step of the scripted API: wait for an event, or for the end of whoever asked for it."""
-        with self._lock:
-            self.polls.append(connection)
-        try:
-            while True:
-                with self._lock:
-                    if self._events:
-                        self.polls.remove(connection)
-                        steps = self._events.pop(0)[1:]  # without the READ
-                        break
-                if select.select([connection.sock], [], [], 0.005)[0]:
-                    connection.hold()  # raises what there is to raise
-        except BaseException:
-            with self._lock, suppress(ValueError):
-                self.polls.remove(connection)
-            raise
-        for step in steps:
-            assert isinstance(step, bytes)
-            connection.send(step)
-
-    def send(self, *events: Answer) -> None:
-        with self._lock:
-            self._events += events
-
-    def wait(self, condition: Callable[[], Any], seconds: float = 10) -> None:
-        """Wait until something holds; fails if it takes too long, or the runtime is gone."""
-        end = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > end or self.child.process.poll() is not None:
-                state = f"{len(self.polls)} polls, {self.api.sent()}, {self.child.stdout!r}, {self.child.stderr!r}"
-                raise AssertionError(f"it does not come: {state}")
-            time.sleep(0.005)
-
-    def ready(self, count: int, seconds: float = 10) -> None:
-        """Wait until so many polls are open."""
-        self.wait(lambda: len(self.polls) == count, seconds)
-
-    def answers(self, count: int, seconds: float = 10) -> dict[str, Request]:
-        """So many responses and errors, by request id."""
-        self.wait(lambda: sum(one.complete for one in self.api.sent("response", "error")) >= count, seconds)
-        return {one.request_id: one for one in self.api.sent("response", "error")}
-
-    @property
-    def log(self) -> str:
-        return self.child.stdout.decode()
-
-    def ended(self, seconds: float = 5) -> int | None:
-        """The exit status, None if it lives on."""
-        return self.child.wait(seconds)
-
-
-def an_event(value: object, request_id: str = "", tenant: str | None = None, trace: str = "") -> Answer:
-    headers = {"Lambda-Runtime-Aws-Tenant-Id": tenant, **({"Lambda-Runtime-Trace-Id": trace} if trace else {})}
-    return event(json.dumps(value).encode(), headers, request_id or f"id-{value}")
+from scripted_api import CLOSE, READ, Answer, Child, ScriptedApi, answer, event, http
+from support import RUNTIME, RuntimeTestCase, Served, an_event, runtime
 
 
 def gone(pid: int) -> bool:
@@ -100,34 +28,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-class ModeTestCase(RuntimeTestCase):
-    def environment(self, extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
-        """Without __pycache__: two versions of app.py within a second may look the same from there."""
-        return super().environment({"PYTHONDONTWRITEBYTECODE": "1", **(extra or {})})
-
-    @contextmanager
-    def running(
-        self, source: str, count: int = 0, env: dict[str, str] | None = None, **answers: Sequence[Answer]
-    ) -> Iterator[Lambda]:
-        """A runtime for `count` invocations at once. Nothing that it started outlives the test."""
-        self.app(source)
-        running = Lambda(**answers)
-        given = {"AWS_LAMBDA_MAX_CONCURRENCY": str(count)} if count else {}
-        with running.api:
-            environment = self.environment({"AWS_LAMBDA_RUNTIME_API": running.api.address, **given, **(env or {})})
-            command = [sys.executable, str(RUNTIME), "app.handler"]
-            with Child(command, environment, cwd=self.root) as running.child:
-                yield running
-
-    def until_told(self) -> str:
-        """Source code: a handler that calls this goes on when the test calls `tell`."""
-        return "import os, time\ndef until_told():\n    while not os.path.exists('told'): time.sleep(0.005)\n"
-
-    def tell(self) -> None:
-        self.write("told")
-
-
-class Workers(ModeTestCase):
+class Workers(RuntimeTestCase):
     """An ordinary handler on Managed Instances: as many processes as there are invocations at once."""
 
     def source(self, text: str) -> str:
@@ -377,7 +278,7 @@ def handler(event, context):
             self.assertNotIn(b"Traceback", function.child.stderr)
 
 
-class Ending(ModeTestCase):
+class Ending(RuntimeTestCase):
     """SIGTERM, for the parent alone as from a container's init, or for all at once as from AWS's emulator."""
 
     SOURCE = """
@@ -443,7 +344,7 @@ class Ending(ModeTestCase):
             self.assertRaises(ProcessLookupError, os.killpg, function.child.process.pid, 0)
 
 
-class Together(ModeTestCase):
+class Together(RuntimeTestCase):
     """An async handler on Managed Instances: all invocations in one process, on one event loop."""
 
     MEET = """
@@ -726,7 +627,7 @@ def get_after_restore(): return AFTER
 """  # as much of snapshot_restore_py as the runtime knows of
 
 
-class SnapStart(ModeTestCase):
+class SnapStart(RuntimeTestCase):
     ENV = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
     SOURCE = """
         import sys
@@ -832,7 +733,7 @@ class SnapStart(ModeTestCase):
         self.assertEqual(len(served.sent("next")), 0)
 
 
-class InternalExtension(ModeTestCase):
+class InternalExtension(RuntimeTestCase):
     """A function that wants SIGTERM gets it: Lambda sends it only where there is an extension."""
 
     SOURCE = """
