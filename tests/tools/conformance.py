@@ -7,6 +7,7 @@
     stream   what it streams, under that and under cargo-lambda's emulator
     modes    several invocations at once (Managed Instances) and the end of a function, under AWS's emulator
     wrapper  this runtime as AWS_LAMBDA_EXEC_WRAPPER of a managed Python runtime, on the paths that it has on Lambda
+    artefacts  what `make layer` and `make zip` pack, unpacked where Lambda does, read-only, under AWS's emulator
 
 What is needed from PyPI is put into .dev/ once, for the Python that runs this. One line a case, then the count.
 """
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "promises"))
+from conformance_artefacts import artefacts
 from conformance_cases import CASES, CAUSE, ERROR_TYPE, Case
 from conformance_emulators import modes, streams, under_rie
 from conformance_tools import (
@@ -492,6 +494,7 @@ PARTS: Mapping[str, Callable[[Report], None]] = {
     "stream": streams,
     "modes": modes,
     "wrapper": as_wrapper,
+    "artefacts": artefacts,
 }
 
 

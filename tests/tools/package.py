@@ -4,11 +4,11 @@
     layer  bootstrap and runtime.py, for /opt
     zip    the same beside a function's files, for /var/task
 
-Both carry bytecode that is valid as it arrives. An ordinary .pyc names its source's time, which a zip changes; then
-Python compiles again, and Lambda's read-only folders make it do so at every cold start. So each .pyc here is the kind
-that PEP 552 calls unchecked: Python loads it without a look at the source.
+Both carry bytecode that is valid on arrival. An ordinary .pyc holds the time of its source, and a zip changes that
+time. Python would compile the source again, at every cold start, because Lambda's folders are read-only. So each .pyc
+here is an unchecked hash-based one (PEP 552): Python loads it without looking at the source.
 
-The same input gives the same bytes, wherever, whenever and by whomever it is packed.
+The same input gives the same bytes, whoever packs it, where and when.
 """
 
 from __future__ import annotations
@@ -56,22 +56,28 @@ class Python(NamedTuple):
     tag: str  # as in app.cpython-313.pyc
 
 
-# Both run on whatever Python there is, 2.7 included. The first entry of sys.path is the working directory.
+# Runs on whatever Python there is, 2.7 included.
 PROBE = """\
 import sys
 tag = getattr(getattr(sys, "implementation", None), "cache_tag", None)
 sys.stdout.write("%d %d %s %s" % (sys.version_info[0], sys.version_info[1], tag, sys.prefix))
 """
+MAPS = """\
+try:
+    print(open("/proc/self/maps").read())
+except OSError:
+    pass  # only Linux has it
+"""
 COMPILE = """\
 import sys
-sys.path.pop(0)
+sys.path.pop(0)  # the working directory, where a types.py may be
 import importlib.util, marshal
 
 def pyc(filename, source):
     try:
-        code = compile(source, filename, "exec", dont_inherit=True, optimize=0)
+        code = compile(source, filename, "exec", dont_inherit=True)
     except Exception:
-        return None  # Python 2, a template, a test of syntax errors: nobody imports it, or sees why not
+        return None  # Python 2, or a template: nobody imports it, or Lambda reports why it fails
     unchecked_hash = (1).to_bytes(4, "little")
     return importlib.util.MAGIC_NUMBER + unchecked_hash + importlib.util.source_hash(source) + marshal.dumps(code)
 
@@ -82,36 +88,36 @@ OLD_MARSHAL = 2  # the format that all Pythons read and write alike
 
 
 def run(command: str, code: str, given: bytes = b"") -> bytes:
-    """What a Python writes, undisturbed by its user's settings. Frozensets are marshalled in the order of hashes."""
+    """What a Python writes, whatever its user's settings are. Frozensets are marshalled in the order of hashes."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    environment["PYTHONHASHSEED"] = "0"
+    environment.update(PYTHONHASHSEED="0", PYTHONUTF8="1", LC_ALL="C.UTF-8")  # the last is for PyPy
     words = [command, "-B", "-S", "-s", "-W", "ignore", "-c", code]
     try:
         done = subprocess.run(words, env=environment, input=given, capture_output=True, timeout=600)
     except subprocess.TimeoutExpired:
-        raise Refused(f"{command} does not come to an end") from None
+        raise Refused(f"{command} did not finish") from None
     except OSError as error:
         raise Refused(f"{command} cannot be started: {error.strerror}") from error
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or [f"status {done.returncode}"]
         why = lines[-1 if lines[0].startswith("Traceback") else 0]
-        raise Refused(f"{command} is no Python that works: {why}")
+        raise Refused(f"{command} does not work as a Python: {why}")
     return done.stdout
 
 
 def probe(command: str) -> tuple[Python, str]:
     """A Python and its prefix."""
-    told = re.fullmatch(r"(\d+) (\d+) (\S+) (.+)", run(command, PROBE).decode("utf-8", "replace"), re.DOTALL)
-    if not told:
-        raise Refused(f"{command} is no Python: it does not run what it is given")
-    version = int(told[1]), int(told[2])
+    answer = re.fullmatch(r"(\d+) (\d+) (\S+) (.+)", run(command, PROBE).decode("utf-8", "replace"), re.DOTALL)
+    if not answer:
+        raise Refused(f"{command} is not a Python: it ignores the code that it is given")
+    version = int(answer[1]), int(answer[2])
     if version < OLDEST:
-        raise Refused(f"{command} is Python {told[1]}.{told[2]}, and runtime.py needs {OLDEST[0]}.{OLDEST[1]}")
-    return Python(command, version, told[3]), told[4]
+        raise Refused(f"{command} is Python {answer[1]}.{answer[2]}, and runtime.py needs {OLDEST[0]}.{OLDEST[1]}")
+    return Python(command, version, answer[3]), answer[4]
 
 
 def different(commands: Sequence[str], told: bool) -> list[Python]:
-    """The first Python of each kind. What does not work is passed over, unless somebody has asked for it."""
+    """The first Python of each kind. One that does not work is passed over, unless the user has named it."""
     pythons: dict[str, Python] = {}
     with ThreadPoolExecutor() as pool:
         for probing in [pool.submit(probe, command) for command in commands]:
@@ -134,7 +140,7 @@ def found() -> list[Python]:
 
 
 def bytecode(entries: Sequence[Entry], root: str, pythons: Sequence[Python]) -> list[Entry]:
-    """The .pyc files of all modules among the entries. `root` is where they will be: tracebacks tell."""
+    """The .pyc files of all modules among the entries. `root` is their folder on Lambda: tracebacks show it."""
     modules = [entry for entry in entries if entry.name.endswith(".py") and entry.mode != LINK]
     given = marshal.dumps([(f"{root}/{entry.name}", entry.data) for entry in modules], OLD_MARSHAL)
 
@@ -152,39 +158,49 @@ def bytecode(entries: Sequence[Entry], root: str, pythons: Sequence[Python]) -> 
 # ──── files ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def below(root: Path, wanted: Callable[[str, str], bool], name: str = "", trail: Sequence[str] = ()) -> Iterator[Entry]:
-    """All that is wanted(name, path) in a folder. A link is kept if it leads to something in there, or to nothing."""
-    real_root, real_folder = os.path.realpath(root), os.path.realpath(root / name)
+def below(
+    root: Path, wanted: Callable[[str, str], bool], name: str = "", base: str = "", trail: Sequence[str] = ()
+) -> Iterator[Entry]:
+    """The files and links in a folder `name` of root for which wanted(name, path) is true.
+
+    A link that leads out of root would lead nowhere on Lambda, so its target is packed in its place. `base` is the
+    folder that was packed so last: links in there may not leave it either. A link to nothing is kept: the target may
+    exist on Lambda. Names are UTF-8, in a zip as on Lambda, whatever this machine's locale is.
+    """
+    folder = os.path.join(root, os.fsdecode(name.encode()))
+    real_root, real_folder = os.path.realpath(root), os.path.realpath(folder)
     if real_folder in trail:
-        raise Refused(f"{root / name} is a link to a folder that it lies in")
-    for child in sorted(os.fsencode(child) for child in os.listdir(root / name)):
+        raise Refused(f"{folder} links to a folder that contains the link")
+    for child in sorted(os.listdir(os.fsencode(folder))):
+        path = os.path.join(folder, os.fsdecode(child))
         try:
             inner = posixpath.join(name, child.decode("utf-8"))
         except UnicodeDecodeError:
-            raise Refused(f"{os.fsencode(root / name)!r}: the name of {child!r} in it is not UTF-8") from None
-        path = os.path.join(root, name, os.fsdecode(child))
+            raise Refused(f"the name of {os.fsencode(path)!r} is not UTF-8") from None
         if not wanted(inner, path):
             continue
+        followed = False
         if os.path.islink(path):
             target, real = os.readlink(path), os.path.realpath(path)
-            inside = os.path.commonpath([real_root, real]) == real_root
-            if inside and (os.path.isabs(target) or leaves(inner, target)):
-                target = os.path.relpath(real, real_folder)
-            if inside or not os.path.exists(real):
+            if os.path.isabs(target) or beyond(base, posixpath.join(name, target)):
+                followed = os.path.exists(real)
+                if real.startswith(os.path.join(real_root, "")):
+                    followed, target = False, os.path.relpath(os.path.relpath(real, real_root), name or ".")
+            if not followed:
                 yield Entry(inner, os.fsencode(target), LINK)
                 continue
         if os.path.isdir(path):
-            yield from below(root, wanted, inner, [*trail, real_folder])
+            yield from below(root, wanted, inner, inner if followed else base, [*trail, real_folder])
         elif os.path.isfile(path):
             yield Entry(inner, Path(path).read_bytes(), EXECUTABLE if executable(path) else FILE)
 
 
-def leaves(name: str, target: str) -> bool:
-    return posixpath.normpath(posixpath.join(posixpath.dirname(name), target)).startswith("..")
+def beyond(base: str, name: str) -> bool:
+    return posixpath.relpath(name, base or ".").split("/")[0] == ".."
 
 
 def executable(path: str) -> bool:
-    if os.name == "nt":  # has no such mode
+    if os.name == "nt":  # Windows has no mode for it
         with open(path, "rb") as file:
             return file.read(2) == b"#!"
     return bool(os.stat(path).st_mode & 0o111)
@@ -196,7 +212,8 @@ TESTS = re.compile(r".*/tests?/(.*/)?(test_[^/]*|[^/]*_test|conftest)\.py")
 
 
 def of_the_function(out: Path) -> Callable[[str, str], bool]:
-    """What goes along of a function's folder. A folder `tests` deeper in it may be imported: NumPy's is."""
+    """Which files of a function are packed. A package may import its own `tests`, as NumPy does, but no test in it."""
+    real_out = os.path.realpath(out)
 
     def wanted(name: str, path: str) -> bool:
         return not (
@@ -206,13 +223,13 @@ def of_the_function(out: Path) -> Callable[[str, str], bool]:
             or TESTS.fullmatch(name)
             or (name.endswith(".pyc") and os.path.exists(path[:-1]))
             or os.path.exists(os.path.join(path, "pyvenv.cfg"))
-            or os.path.realpath(path) == os.path.realpath(out)
+            or os.path.realpath(path) == real_out
         )
 
     return wanted
 
 
-# Its programs (pip, idle) name the folder that it was installed in; its headers and its test suite are for builders.
+# Programs such as pip name the folder where the Python was installed; headers and the test suite are for developers.
 OF_PYTHON = r"bin|bin/python3?(\.\d+)?|lib|lib/[^/]+\.so[.\d]*|lib/{library}(/.*)?"
 NOT_OF_PYTHON = re.compile(
     r"(.*/)?(__pycache__|tests?|idlelib|turtledemo|ensurepip|config-3[^/]*|pip|pip-[^/]*\.dist-info|[^/]*\.(a|pyc))"
@@ -220,7 +237,7 @@ NOT_OF_PYTHON = re.compile(
 
 
 def own() -> list[Entry]:
-    """The runtime. A checkout on Windows may have given it line ends that no shell takes."""
+    """The runtime, with the line ends that a shell needs: Git for Windows may have changed them."""
     return [
         Entry(name, (PROJECT / name).read_bytes().replace(b"\r\n", b"\n"), mode)
         for name, mode in (("bootstrap", EXECUTABLE), ("runtime.py", FILE))
@@ -228,9 +245,9 @@ def own() -> list[Entry]:
 
 
 def function(task_root: Path, out: Path, taken: Sequence[Entry]) -> list[Entry]:
-    """The user's files, which must not be in the way of ours; copies of ours are nobody's loss."""
+    """The user's files. None may have the name of one of ours, unless it is a copy of ours."""
     if not task_root.is_dir():
-        raise Refused(f"TASK_ROOT={task_root} is no folder")
+        raise Refused(f"TASK_ROOT={task_root} is not a folder")
     ours = {entry.name: entry.data for entry in taken}
     entries = []
     for entry in below(task_root, of_the_function(out)):
@@ -238,41 +255,45 @@ def function(task_root: Path, out: Path, taken: Sequence[Entry]) -> list[Entry]:
         if ours.get(entry.name) == entry.data:
             continue
         if top in {name.partition("/")[0] for name in ours}:
-            raise Refused(f"{task_root / top} is in the way of the runtime's own {top}: it needs another name")
+            raise Refused(f"{task_root / top} has the name of the runtime's own {top}: rename it")
         entries.append(entry)
     return entries
 
 
 def interpreter(home: Path, others: Callable[[], Sequence[Python]]) -> tuple[list[Entry], Python]:
-    """The files of a relocatable Python, below python/, and the one that compiles them: itself, if it runs here."""
+    """The files of a relocatable Python, below python/, and the Python that compiles them: itself, if it runs here."""
     command = home / "bin" / "python3"
     if not command.exists():
         raise Refused(f"PYTHON_HOME={home} has no bin/python3")
     if (home / "pyvenv.cfg").exists():
-        raise Refused(f"PYTHON_HOME={home} is a virtual environment, which does not work without the Python it is of")
+        raise Refused(f"PYTHON_HOME={home} is a virtual environment: it needs the Python that it was made from")
     try:
         python, _ = probe(str(command))
     except Refused as refused:
         cause = refused.__cause__
         if not (isinstance(cause, OSError) and cause.errno == errno.ENOEXEC and is_elf(command)):
             raise
-        # A Python for Linux, packed on a Mac, say. What bytecode looks like depends on the version alone.
+        # A Python for Linux, packed on a Mac, say. Bytecode depends on the version, not on the machine.
         libraries = [path.name for path in home.glob("lib/python3.*")]
         same = [other for other in others() if [library_of(other)] == libraries]
         if not same:
             needed = " or ".join(libraries)
-            raise Refused(f"{command} is for another machine: to compile for it takes a {needed} of this one") from None
+            raise Refused(f"{command} is for another machine, so its bytecode needs a {needed} for this one") from None
         return files_of(home, libraries[0]), same[0]
     files = files_of(home, library_of(python))
     with tempfile.TemporaryDirectory(prefix="package-") as folder:
         elsewhere = os.path.realpath(folder)
         unpack(files, Path(elsewhere))
+        moved = f"{elsewhere}/python"
         try:
-            _, prefix = probe(f"{elsewhere}/python/bin/python3")
+            _, prefix = probe(f"{moved}/bin/python3")
         except Refused:
             prefix = ""
-        if os.path.realpath(prefix) != f"{elsewhere}/python":
-            raise Refused(f"PYTHON_HOME={home} is not relocatable: in another folder it does not find its own library")
+        if os.path.realpath(prefix) != moved:
+            raise Refused(f"PYTHON_HOME={home} is not relocatable: in another folder it does not find its library")
+        for loaded in re.findall(r" (/.*/libpython[^/\n]*)\n", run(f"{moved}/bin/python3", MAPS).decode()):
+            if not loaded.startswith(f"{moved}/"):
+                raise Refused(f"PYTHON_HOME={home} is not relocatable: in another folder it needs {loaded}")
     return files, python
 
 
@@ -293,7 +314,7 @@ def is_elf(path: Path) -> bool:
 
 def unpack(entries: Sequence[Entry], root: Path) -> None:
     for entry in entries:
-        path = root / entry.name
+        path = root / os.fsdecode(entry.name.encode())
         path.parent.mkdir(parents=True, exist_ok=True)
         if entry.mode == LINK:
             path.symlink_to(os.fsdecode(entry.data))
@@ -306,16 +327,16 @@ def unpack(entries: Sequence[Entry], root: Path) -> None:
 
 
 def write_zip(out: Path, entries: Sequence[Entry]) -> None:
-    """All or nothing: what is there under that name is either what was there before, or whole."""
+    """All or nothing: if this fails, a file that was there before is still there."""
     handle, unfinished = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
     try:
         with open(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
             for entry in entries:
-                info = zipfile.ZipInfo(entry.name)  # whose time is 1980, the first that a zip knows
-                info.create_system = 3  # Unix, on Windows as well: only then do modes count
+                info = zipfile.ZipInfo(entry.name)  # its time is 1980, the first that a zip can have
+                info.create_system = 3  # Unix, even on Windows: otherwise the modes are ignored
                 info.external_attr = entry.mode << 16
                 info.compress_type = zipfile.ZIP_DEFLATED
-                archive.writestr(info, entry.data, compresslevel=9)
+                archive.writestr(info, entry.data)
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(unfinished, 0o666 & ~umask)
@@ -351,7 +372,7 @@ def package(what: str, out: Path, task_root: Path, told: Sequence[str], home: Pa
     pythons = different(told, told=True)
     if home:
         bundle, bundled = interpreter(home, lambda: pythons or found())
-        # It runs whatever lies beside it. A layer may be the wrapper of a managed runtime, too, whose Python then runs.
+        # A bundled Python is the one that runs, but a layer may also be used on a managed runtime, with AWS's Python.
         others = pythons or (found() if what == "layer" else [])
         pythons = [bundled, *(one for one in others if one.tag != bundled.tag)]
     pythons = pythons or found()
@@ -379,7 +400,7 @@ def main() -> int:
     except Refused as refused:
         print(f"make {given.what}: {refused}", file=sys.stderr)
     except OSError as error:
-        print(f"make {given.what}: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"make {given.what}: {error.filename or given.out}: {error.strerror}", file=sys.stderr)
     else:
         return 0
     return 1
