@@ -51,15 +51,14 @@ class Examples(RuntimeTestCase):
 
 class Deployment(unittest.TestCase):
     def test_what_readme_shows_is_what_make_sam_tries(self) -> None:
-        """Each block is a file of tests/sam, without its first line, which is the licence."""
+        """Each block is a file of tests/sam, or lines of one. `make sam` itself tries README's AWS CLI commands."""
         files = [path for part in ("deploy", "images") for path in (PROJECT / "tests" / "sam" / part).iterdir()]
-        tried = {path.read_text(encoding="utf-8").partition("\n")[2] for path in files}
+        tried = [path.read_text(encoding="utf-8") for path in files]
         shown = [block for language in ("dockerfile", "yaml", "hcl") for block in blocks(language)]
         shown += [block for block in blocks("python") if "aws_cdk" in block]
-        shown += [block for block in blocks("sh") if re.search("^ *(aws|.*=\\$\\(aws) ", block, re.MULTILINE)]
         self.assertTrue(shown)
         for block in shown:
-            self.assertIn(textwrap.dedent(block), tried)
+            self.assertTrue(any(textwrap.dedent(block) in text for text in tried), block)
 
 
 class Commands(RuntimeTestCase):

@@ -430,39 +430,32 @@ def deploy(report: Report, docker: Docker | None, folder: Path) -> None:
     python = f"PYTHONPATH={deploy_tools()} {sys.executable}"
     variables = {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/bootstrap"}
 
-    function, configure = "/2015-03-31/functions/example", "PUT /2015-03-31/functions/example/configuration"
-    zipped = base64.b64encode((folder / "layer.zip").read_bytes()).decode()
-    for script, wanted in {
-        "aws-cli.sh": {
-            "POST /2018-10-31/layers/runtime-py/versions": {"Content": {"ZipFile": zipped}},
-            configure: {"Layers": [Cloud.LAYER], "Environment": {"Variables": variables}},
-            "POST /2021-10-31/functions/example/url": {"AuthType": "AWS_IAM", "InvokeMode": "RESPONSE_STREAM"},
-        },
-        "aws-cli-canary.sh": {
-            f"GET {function}": None,
-            f"POST {function}/versions": {},
-            f"PUT {function}/aliases/live": {"RoutingConfig": {"AdditionalVersionWeights": {"7": 0.05}}},
-        },
-        "aws-cli-undo.sh": {
-            f"PUT {function}/aliases/live": {"RoutingConfig": {"AdditionalVersionWeights": {}}},
-            configure: {"Layers": [], "Environment": {"Variables": {}}},
-        },
-    }.items():
-        with report.check(f"deploy: {script}"), Cloud() as cloud, cloud.serving() as where:
-            run(f". ./{script}", {**env, **where, "FUNCTION": "example"}, folder)
-            expect(dict(cloud.sent), wanted)
+    with report.check("deploy: aws-cli.sh"), Cloud() as cloud, cloud.serving() as where:
+        run(". ./aws-cli.sh", {**env, **where, "FUNCTION": "example"}, folder)
+        zipped = base64.b64encode((folder / "layer.zip").read_bytes()).decode()
+        changes = {"Layers": [Cloud.LAYER], "Environment": {"Variables": variables}}
+        wanted = [
+            ("POST /2018-10-31/layers/runtime-py/versions", {"Content": {"ZipFile": zipped}}),
+            ("PUT /2015-03-31/functions/example/configuration", changes),
+            ("POST /2021-10-31/functions/example/url", {"AuthType": "AWS_IAM", "InvokeMode": "RESPONSE_STREAM"}),
+        ]
+        expect(cloud.sent, wanted)
 
-    with report.check("deploy: the commands of verify_on_aws.sh"), Cloud() as cloud, cloud.serving() as where:
-        printed = run(str(PROJECT / "tests/verify_on_aws.sh"), {**env, "DRY_RUN": "1", "TMPDIR": str(folder)}, folder)
-        commands = re.findall(r"^aws (.*)", printed, re.MULTILINE)
-        for path in map(Path, re.findall(rf"{folder}/[\w./]+", printed)):  # what the script has removed by now
-            path.parent.mkdir(exist_ok=True)
-            shutil.copy(folder / "layer.zip", path)
-        words = json.dumps([shlex.split(command) for command in commands])
-        refused = run(f"{python} -c {shlex.quote(AWS_COMMANDS)}", {**env, **where}, folder, words)
-        expect(refused, "")
-        if len(cloud.sent) < len(commands) or len(commands) < 20:
-            raise AssertionError(f"{len(commands)} commands, {len(cloud.sent)} requests")
+    readme = "".join(
+        re.findall(r"^ *```sh\n(.*?)^ *```$", (PROJECT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    )
+    printed = run(str(PROJECT / "tests/verify_on_aws.sh"), {**env, "DRY_RUN": "1", "TMPDIR": str(folder)}, folder)
+    for path in map(Path, re.findall(rf"{folder}/[\w./]+", printed)):  # what the script has removed by now
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(folder / "layer.zip", path)
+    for name, text in (("README", readme), ("verify_on_aws.sh", printed)):
+        commands = re.findall(r"^ *aws (.*)", text.replace("\\\n", " "), re.MULTILINE)
+        with report.check(f"deploy: the {len(commands)} AWS CLI commands of {name}"), Cloud() as cloud:
+            words = json.dumps([shlex.split(command, comments=True) for command in commands])
+            with cloud.serving() as where:
+                expect(run(f"{python} -c {shlex.quote(AWS_COMMANDS)}", {**env, **where}, folder, words), "")
+            if len(cloud.sent) < len(commands):
+                raise AssertionError(f"no more than {len(cloud.sent)} requests")
 
     with report.check("deploy: with SAM"):
         expect(run("sam validate --lint --template sam.yaml", env, folder), re.compile("is a valid SAM Template"))
@@ -513,8 +506,9 @@ def sam(report: Report, docker: Docker | None, folder: Path) -> None:
     here = folder / "project/tests/sam"
     shutil.copytree(SAM_FOLDER, here)
     shutil.copytree(PROJECT / "tests/examples", folder / "project/tests/examples")
-    for name in ("bootstrap", "runtime.py"):
-        shutil.copy(PROJECT / name, folder / "project")
+    (folder / "project/tests/tools").mkdir()
+    for name in ("bootstrap", "runtime.py", "Makefile", "tests/tools/package.py"):
+        shutil.copy(PROJECT / name, folder / "project" / name)
     version = python_version()
     write_files(here, {"samconfig.toml": CONFIG.format(version=version)})
     home = folder / "python"  # what `uv python install` would give a user: a Python that runs from wherever it lies
@@ -558,7 +552,7 @@ def sam(report: Report, docker: Docker | None, folder: Path) -> None:
     # SAM starts a layer's bootstrap as the runtime, with the variable or without. In another folder it is the wrapper.
     layer = here / ".aws-sam/build/Layer"
     (layer / "elsewhere").mkdir()
-    for name in ("bootstrap", "runtime.py"):
+    for name in ("bootstrap", "runtime.py", "__pycache__"):
         (layer / name).rename(layer / "elsewhere" / name)
     for wrapper, said in (("/opt/elsewhere/bootstrap", "id: 2"), ("", "here is AWS's client")):
         with report.check(f"sam: AWS_LAMBDA_EXEC_WRAPPER={wrapper}"):
