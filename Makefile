@@ -54,7 +54,7 @@ export $(FUNCTION)
 function = --task-root="$$TASK_ROOT" --handler="$$HANDLER" --timeout="$$TIMEOUT" --memory="$$MEMORY" --env="$$ENV" \
     --layers="$$LAYERS" --bootstrap="$$BOOTSTRAP" $${DEBUG:+--debug}
 
-.PHONY: help invoke serve layer zip test lint conformance libraries bench fuzz soak clean
+.PHONY: help invoke serve layer zip test lint conformance libraries sam bench fuzz soak clean
 
 ## print this
 help:
@@ -99,7 +99,8 @@ new-python:
 ## check style, types and the shell scripts
 lint: .dev/lint/.ready
 	@.dev/lint/bin/ruff check --quiet . && .dev/lint/bin/ruff format --quiet --check . && .dev/lint/bin/mypy && \
-	    .dev/lint/bin/shellcheck bootstrap .ci/run tests/tools/*.sh
+	    .dev/lint/bin/shellcheck bootstrap .ci/run tests/*.sh tests/tools/*.sh && \
+	    .dev/lint/bin/shellcheck --shell=sh tests/sam/deploy/*.sh
 
 # No later mypy checks against Python 3.9.
 .dev/lint/.ready: Makefile
@@ -121,6 +122,10 @@ bench:
 	@$(PYTHON) -B tests/tools/bench.py $(if $(filter file,$(origin PYTHON)),,--python="$(PYTHON)") \
 	    $(or $(BENCH),--out=tests/tools)
 
+## deploy examples with SAM and Docker, or one part only: SAM=deploy, sam or images
+sam:
+	@$(PYTHON) -B tests/tools/sam.py $(SAM)
+
 ## have the API lie to the runtime, at random
 fuzz:
 	@$(PYTHON) -B tests/tools/fuzz.py --seed="$(SEED)" --first="$(FIRST)" --steps="$(STEPS)"
@@ -132,4 +137,4 @@ soak:
 ## remove what the others have left behind
 clean:
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	@rm -rf .dev .mypy_cache .ruff_cache
+	@rm -rf .dev tests/sam/.aws-sam .mypy_cache .ruff_cache

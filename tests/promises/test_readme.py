@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import unittest
 
 from scripted_api import event
@@ -46,6 +47,18 @@ class Examples(RuntimeTestCase):
         self.app(stream)
         (request,) = self.serve(event()).answers
         self.assertEqual(b"".join(chunk.data for chunk in request.chunks[2:]), b"one\nword\nat\na\ntime\n")
+
+
+class Deployment(unittest.TestCase):
+    def test_what_readme_shows_is_what_make_sam_tries(self) -> None:
+        """Each block is a file of tests/sam, or lines of one. `make sam` itself tries README's AWS CLI commands."""
+        files = [path for part in ("deploy", "images") for path in (PROJECT / "tests" / "sam" / part).iterdir()]
+        tried = [path.read_text(encoding="utf-8") for path in files]
+        shown = [block for language in ("dockerfile", "yaml", "hcl") for block in blocks(language)]
+        shown += [block for block in blocks("python") if "aws_cdk" in block]
+        self.assertTrue(shown)
+        for block in shown:
+            self.assertTrue(any(textwrap.dedent(block) in text for text in tried), block)
 
 
 class Commands(RuntimeTestCase):
