@@ -469,6 +469,8 @@ class ModulesWithNamesOfTheStandardLibrary(RuntimeTestCase):
         super().setUp()
         # Those that are part of the interpreter win on any path.
         self.users = [name for name in self.USERS.split() if name not in sys.builtin_module_names]
+        if sys.version_info >= (3, 14):
+            self.users.remove("typing")  # traceback needs dataclasses there, and that looks at whatever bears this name
         self.librarys = self.LIBRARYS.split()
 
     def test_a_helper_of_the_users(self) -> None:
