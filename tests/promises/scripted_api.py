@@ -338,7 +338,7 @@ class ScriptedApi:
         """The requests to these endpoints, in order; without any: all that are not `GET next`."""
         return [one for one in self.requests if (one.endpoint in endpoints if endpoints else one.endpoint != "next")]
 
-    def wait(self, condition: Callable[[], Any], timeout: float = 10.0) -> bool:
+    def wait(self, condition: Callable[[], Any], timeout: float = 30.0) -> bool:
         """Waits until the condition holds; it is looked at whenever something arrived."""
         with self._changed:
             return bool(self._changed.wait_for(condition, timeout))
@@ -537,14 +537,14 @@ def run(
     *,
     cwd: str | None = None,
     framed: bool = False,
-    timeout: float = 20.0,
+    timeout: float = 60.0,
     end: signal.Signals | None = signal.SIGKILL,
     started: Callable[[Child], None] | None = None,
 ) -> Finished:
     """Runs a command against `api` until it ends, is idle, or has used up its time.
 
     `env` is the whole environment, but for AWS_LAMBDA_RUNTIME_API. An idle process is ended as Lambda does it, with
-    SIGKILL; `end=SIGTERM` sends that first and leaves it a second, and its exit status is then the status; `end=None`
+    SIGKILL; `end=SIGTERM` sends that first and waits for the end, and its exit status is then the status; `end=None`
     lets it run on. Nothing that it started outlives it. `started` gets the process as soon as there is one.
     """
     with Child(argv, {"AWS_LAMBDA_RUNTIME_API": api.address, **env}, cwd, framed) as child:
@@ -555,7 +555,7 @@ def run(
         while status is None and time.monotonic() < until:
             if end is not None and api.idle.is_set():
                 child.process.send_signal(end)
-                status = None if end is signal.SIGKILL else child.wait(1)
+                status = None if end is signal.SIGKILL else child.wait(15)
                 break
             status = child.wait(0.005)
         timed_out = status is None and not api.idle.is_set()

