@@ -219,6 +219,7 @@ class Response(HTTPResponse):
     """
 
     status, body, _method = 0, b"", None
+    fields: dict[str, str]
 
     def __init__(self, sock: SocketType) -> None:
         self.fp: Any = io.BufferedReader(io.FileIO(sock.fileno(), closefd=False), 1 << 16)
@@ -244,8 +245,10 @@ class Response(HTTPResponse):
             if not version.startswith("HTTP/1."):
                 raise ValueError(f"not an answer in HTTP/1: {first[:100]!r}")
             status = int(rest[:3])
-        split = [line.partition(":") for line in lines]
-        self.fields = fields = {name.lower(): value.strip() for name, _, value in split}
+        self.fields = fields = {}
+        for line in lines:
+            name, _, value = line.partition(":")
+            fields[name.lower()] = value.strip()
 
         # What http.client needs to know to read the body.
         self.chunked, self.chunk_left = fields.get("transfer-encoding", "").lower() == "chunked", None
@@ -403,9 +406,11 @@ class RuntimeAPI(HTTPConnection):
                     self.connect()
                 response, sent = self.response, sent + 1
                 response.status = 0
-                with suppress(ConnectionError):  # Lambda hangs up on a body that it refuses: its answer (413) is there
+                try:
                     for piece in pieces:
                         self.sock.sendall(piece, NO_SIGPIPE)
+                except ConnectionError:  # Lambda hangs up on a body that it refuses: its answer (413) is there
+                    pass
                 response.receive()
                 break
             except Exception as error:
@@ -567,7 +572,8 @@ def load_handler(name: str) -> Handler:
     path, dot, function = name.rpartition(".")
     module = path.replace("/", ".")
     if not dot or not all(module.split(".")):
-        raise RuntimeFailure("MalformedHandlerName", f"Bad handler '{name}': it should be like module.function")
+        what = "it should be like module.function" if name else "neither an argument nor _HANDLER names one"
+        raise RuntimeFailure("MalformedHandlerName", f"Bad handler '{name}': {what}")
     if module in sys.builtin_module_names:
         raise RuntimeFailure("BuiltInModuleConflict", f"Cannot use built-in module {module} as a handler module")
     try:
@@ -1007,15 +1013,23 @@ class StandardLibrary:
         wanted = name in STANDARD or (path is None and self.importing)
         spec: Any = PathFinder.find_spec(name, self.path) if wanted else None
         if spec and name == "logging" and self.log:
-            log, self.log, loader = self.log, None, spec.loader
-
-            def exec_module(module: Any) -> None:
-                del loader.exec_module  # a loader may serve many modules
-                loader.exec_module(module)
-                set_up_logging(module, log)
-
-            loader.exec_module = exec_module
+            spec.loader, self.log = LoggingLoader(spec.loader, self.log), None
         return spec
+
+
+class LoggingLoader:
+    """Loads `logging` as its own loader would, then sets it up."""
+
+    def __init__(self, loader: Any, log: Log) -> None:
+        self.loader, self.log = loader, log
+
+    def create_module(self, spec: Any) -> None:
+        pass
+
+    def exec_module(self, module: Any) -> None:
+        module.__spec__.loader = module.__loader__ = self.loader
+        exec(self.loader.get_code("logging"), vars(module))
+        set_up_logging(module, self.log)
 
 
 def import_standard(name: str) -> Any:
@@ -1053,8 +1067,10 @@ def set_up_logging(logging: Any, log: Log) -> None:
                 fields["location"] = f"{record.pathname}:{record.funcName}:{record.lineno}"
             if getattr(record, "tenant_id", None):
                 fields["tenantId"] = record.tenant_id
-            extra = {name: value for name, value in vars(record).items() if name not in self.known}
-            return encode_json_or_str({**extra, **fields}) + "\n"
+            extra = {
+                name: value for name, value in vars(record).items() if name not in self.known and value is not None
+            }
+            return encode_json_or_str({**fields, **extra, **fields}) + "\n"
 
     class LambdaLoggerHandler(logging.Handler):  # type: ignore[misc]
         def emit(self, record: Any) -> None:
@@ -1204,7 +1220,7 @@ def pass_snapshot(api: RuntimeAPI, log: Log) -> None:
 
 
 class bootstrap:  # noqa: N801
-    """What error trackers (Sentry, Honeybadger) look for in __main__ and patch, as these are names of AWS's client. They
+    """What error trackers (Sentry, Honeybadger) look for in __main__ and patch: these are names of AWS's client. They
     wrap the handler before each call, send what they hold before an answer is given, and hear of a failed init."""
 
     handle_event_request = staticmethod(lambda client, handler: handler)
@@ -1214,8 +1230,10 @@ class bootstrap:  # noqa: N801
 
 
 def tell_tracker(method: str, *args: Any) -> None:
-    with suppress(Exception):  # its own
+    try:
         getattr(bootstrap.LambdaRuntimeClient, method)(None, *args)
+    except Exception:  # its own
+        pass
 
 
 class Shutdown:

@@ -509,7 +509,7 @@ HANDLERS: dict[str, Deed] = {
         os.dup2(os.open('/dev/full', os.O_WRONLY), 1)
         try: print('lost' * 100000)
         except OSError: pass
-        """),
+        """, heard=False),
     "an error message of 20 MB": Deed("error = ValueError('x' * 20_000_000)", "error"),
 
     # The process
