@@ -134,7 +134,7 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Res
             item = next(items)
             shutdown.check()
             if api.streaming:
-                api.send_chunk(encode(item, as_item))
+                api.send_chunk(item if type(item) is bytes else encode(item, as_item))
             elif isinstance(item, dict):  # a prelude: HTTP status and headers, parted from the body by eight NULs
                 api.stream(invocation, HTTP_RESPONSE, encode(item, as_prelude), bytes(8))
             else:
@@ -1058,12 +1058,13 @@ def set_up_logging(logging: Any, log: Log) -> None:
                 "level": logging.getLevelName(min(record.levelno // 10, 5) * 10),
                 "message": record.msg if isinstance(record.msg, dict) and not record.args else record.getMessage(),
                 "logger": record.name,
-                "requestId": getattr(record, "aws_request_id", None),
             }
             if record.exc_info and record.exc_info[0]:
                 kind, error, frames = record.exc_info
                 fields["stackTrace"] = import_standard("traceback").format_tb(frames)
                 fields["errorType"], fields["errorMessage"] = kind.__name__, str(error)
+            fields["requestId"] = getattr(record, "aws_request_id", None)
+            if "stackTrace" in fields:
                 fields["location"] = f"{record.pathname}:{record.funcName}:{record.lineno}"
             if getattr(record, "tenant_id", None):
                 fields["tenantId"] = record.tenant_id
@@ -1183,6 +1184,7 @@ def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tel
         else:
             loop.host(partial(serve, api, handler, log, loop))
     except RuntimeAPIError:
+        shutdown.requested = True  # the SIGTERM that comes of this must not cut short what is said of it
         tell(GAVE_UP)
         raise
     finally:

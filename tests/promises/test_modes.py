@@ -378,22 +378,6 @@ async def handler(event, context):
             )
             function.ready(5)
 
-    def test_a_child_that_returns_into_the_event_loop(self) -> None:
-        """It leaves: the loop's descriptors are the parent's, who would miss what is taken from them there."""
-        source = self.source(
-            """
-async def handler(event, context):
-    yield "a"
-    if context.aws_request_id == "id-0": os.fork()
-    await asyncio.sleep(0.02)
-    yield "b"
-"""
-        )
-        with self.running(source, 4) as function:
-            function.ready(4)
-            function.send(*map(an_event, range(24)))
-            self.assertEqual({one.body for one in function.answers(24).values()}, {b"ab"})
-
     def test_records_that_interleave(self) -> None:
         """Each has the request id and tenant of its own invocation, also in what that awaits or starts."""
         source = self.source(
