@@ -46,6 +46,7 @@ from conformance_tools import (
     shown,
     write_files,
 )
+from conformance_tutorial import tutorial
 from scripted_api import HOLD, REQUEST_ID, Answer, Child, Connection, Request, ScriptedApi, event, frames, run
 
 # ──── ric: the same case on both sides ──────────────────────────────────────────────────────────────────────────────
@@ -498,6 +499,7 @@ PARTS: Mapping[str, Callable[[Report], None]] = {
     "wrapper": as_wrapper,
     "clients": clients,
     "artefacts": artefacts,
+    "tutorial": tutorial,
 }
 
 
