@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT-0
 """Nothing breaks it: two tables of what an API and a handler can do to the runtime, and what it does then.
 
 A row of the first table, API, is what a server answers. The rows that the runtime survives share a few processes, one
