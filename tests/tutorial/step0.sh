@@ -4,9 +4,9 @@
 # shellcheck disable=SC1090 # it is not there yet
 . "$LAMBDA_TASK_ROOT/${_HANDLER%.*}.sh"
 api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
-while answer=$(curl -sSi "$api/next" | tr -d '\r'); do
-    id=$(echo "$answer" | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p')
-    event=$(echo "$answer" | sed '1,/^$/d')
+while answer=$(curl -sSi "$api/next"); do
+    id=$(printf '%s\n' "$answer" | tr -d '\r' | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p')
+    event=$(printf '%s\n' "$answer" | tr -d '\r' | sed '1,/^$/d')
     "${_HANDLER##*.}" "$event" | curl -sS -o /dev/null -H 'Content-Type: application/json' \
         --data-binary @- "$api/$id/response"
 done

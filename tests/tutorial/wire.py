@@ -20,14 +20,15 @@ class Exchange:
     """What passes on one connection. Lines are shown at once, the rest when the other side begins to speak."""
 
     def __init__(self):
-        self.mark, self.data = "", b""
+        self.mark, self.data, self.lock = "", b"", threading.Lock()
 
     def note(self, mark, data):
-        if mark != self.mark:
-            self.show(self.data)
-            self.mark, self.data = mark, b""
-        lines, end, self.data = (self.data + data).rpartition(b"\n")
-        self.show(lines + end)
+        with self.lock:
+            if mark != self.mark:
+                self.show(self.data)
+                self.mark, self.data = mark, b""
+            lines, end, self.data = (self.data + data).rpartition(b"\n")
+            self.show(lines + end)
 
     def show(self, data):
         for line in re.findall(rb"[^\n]*\n|[^\n]+", data):
