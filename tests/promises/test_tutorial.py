@@ -39,7 +39,7 @@ CHANGING = (  # from one run to the next
     (r"(?<=Deadline-Ms: )\d{13}\b", "<ms>"),
     (r"(?<=Trace-Id: )Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};", "<trace>;"),
     (r"(?<=Host: 127\.0\.0\.1:)\d+", "<port>"),
-    (r"(?<=User-Agent: curl/)[\w.-]+", "<version>"),
+    (r"(?<=User-Agent: )(curl|runtime\.py)/[^\\]+", r"\1/<version>"),
 )
 
 
