@@ -99,7 +99,7 @@ new-python:
 ## check style, types and the shell scripts
 lint: .dev/lint/.ready
 	@.dev/lint/bin/ruff check --quiet . && .dev/lint/bin/ruff format --quiet --check . && .dev/lint/bin/mypy && \
-	    .dev/lint/bin/shellcheck bootstrap .ci/run tests/*.sh tests/tools/*.sh && \
+	    .dev/lint/bin/shellcheck bootstrap .ci/run tests/*.sh tests/tools/*.sh tests/tutorial/*.sh && \
 	    .dev/lint/bin/shellcheck --shell=sh tests/sam/deploy/*.sh
 
 # No later mypy checks against Python 3.9.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT-0
 """All test files side by side, as most of a test is waiting: python3 tests/promises/run.py [NAME ...]
 
 A NAME is what unittest takes: test_loop, test_loop.Ending, test_loop.Ending.test_told_to_end_while_idle.

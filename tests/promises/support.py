@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT-0
 """What the test files share: a task root with the user's files in it, and a runtime started upon it.
 
     class Example(RuntimeTestCase):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT-0
 """The local Lambda: a Runtime API as strict as AWS's own emulator, a process's life, the promises of `make invoke`."""
 
 from __future__ import annotations

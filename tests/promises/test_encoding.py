@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT-0
 """Events, results, errors and contexts: what becomes of values, tested directly on the functions of runtime.py.
 
 That the loop uses them is the matter of test_invocation.py.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT-0
 """One invocation: what a handler gets of an event, and what becomes of its result or its error, byte for byte."""
 
 from __future__ import annotations

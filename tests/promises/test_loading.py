@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT-0
 """Loading the handler: what its name may be, where it is looked for, and how Lambda hears that there is none."""
 
 from __future__ import annotations

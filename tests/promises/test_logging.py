@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT-0
 """The log: records, uncaught errors and what is printed, on standard output and in frames, as text and as JSON."""
 
 from __future__ import annotations

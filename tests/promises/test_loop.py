@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT-0
 """The loop: what the Runtime API may answer, what happens to the connection, and how it all ends."""
 
 from __future__ import annotations

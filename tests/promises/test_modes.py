@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT-0
 """The other ways in which Lambda runs functions: several invocations at once, from a snapshot, told before they end."""
 
 from __future__ import annotations

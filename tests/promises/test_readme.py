@@ -1,7 +1,9 @@
+# SPDX-License-Identifier: MIT-0
 """What README says is so: its examples are the ones in tests/examples, its commands run."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -25,7 +27,7 @@ class Examples(RuntimeTestCase):
     def test_examples_are_those_that_can_be_run(self) -> None:
         for name in ("sse", "gather"):
             source = (PROJECT / "tests" / "examples" / name / "app.py").read_text(encoding="utf-8")
-            self.assertIn(source, blocks("python"), name)
+            self.assertIn(source.partition("MIT-0\n")[2].lstrip(), blocks("python"), name)
 
     def test_server_sent_events(self) -> None:
         self.app((PROJECT / "tests" / "examples" / "sse" / "app.py").read_text(encoding="utf-8"))
@@ -79,6 +81,33 @@ class Commands(RuntimeTestCase):
                 )
                 self.assertEqual(done.returncode, 0, done.stderr.decode())
                 self.assertTrue(done.stdout or "zipfile" in command)
+
+
+class Promises(unittest.TestCase):
+    """The table from promises to tests: rows whose last column names some, as `test_file.Class` or a test in it."""
+
+    def test_each_is_proven_by_a_test_that_exists(self) -> None:
+        rows = re.findall(r"^\|.*\| ((?:`test_\w+\.[\w.]+`(?:, )?)+) \|$", README, re.MULTILINE)
+        self.assertGreater(len(rows), 25, "README has no table of promises")
+        exist = set()
+        for path in (PROJECT / "tests" / "promises").glob("test_*.py"):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef):
+                    exist.add(f"{path.stem}.{node.name}")
+                    exist |= {f"{path.stem}.{node.name}.{getattr(inner, 'name', '')}" for inner in node.body}
+        named = {name for row in rows for name in re.findall("`(.*?)`", row)}
+        self.assertEqual(named - exist, set())
+
+
+class Licence(unittest.TestCase):
+    def test_every_source_file_names_it(self) -> None:
+        tests = PROJECT / "tests"
+        sources = [path for kind in ("py", "sh", "c") for path in tests.rglob(f"*.{kind}")]
+        sources += [PROJECT / name for name in ("runtime.py", "bootstrap", "Makefile")]
+        self.assertGreater(len(sources), 60)
+        for path in sources:
+            head = path.read_text(encoding="utf-8").split("\n", 3)[:3]
+            self.assertIn("SPDX-License-Identifier: MIT-0", "\n".join(head), path)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT-0
 """Streaming: what a generator yields is on the wire before it goes on. Async: what can be awaited is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT-0
 """Two tables: what real servers and users' code do to the runtime, and what it does then.
 
 A row of the first table, API, is what a server answers. The rows that the runtime survives share a few processes, one

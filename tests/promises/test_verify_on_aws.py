@@ -30,7 +30,7 @@ from typing import Any, Callable
 from support import PROJECT  # which puts the emulator's folder on the path
 
 # isort: split
-from emulator import Emulator, Result
+from function import Emulator, Result
 
 SCRIPT = PROJECT / "tests" / "verify_on_aws.sh"
 CLIENT = """\

@@ -9,6 +9,7 @@
     wrapper  this runtime as AWS_LAMBDA_EXEC_WRAPPER of a managed Python runtime, on the paths that it has on Lambda
     clients  boto3, the AWS CLI, curl and Chromium talk to `make serve`, which also runs FastAPI and Starlette
     artefacts  what `make layer` and `make zip` pack, unpacked where Lambda does, read-only, under AWS's emulator
+    tutorial  the tiny runtimes of tests/tutorial, under AWS's emulator
 
 What is needed from PyPI is put into .dev/ once, for the Python that runs this. One line a case, then the count.
 """
@@ -46,6 +47,7 @@ from conformance_tools import (
     shown,
     write_files,
 )
+from conformance_tutorial import tutorial
 from scripted_api import HOLD, REQUEST_ID, Answer, Child, Connection, Request, ScriptedApi, event, frames, run
 
 # ──── ric: the same case on both sides ──────────────────────────────────────────────────────────────────────────────
@@ -498,6 +500,7 @@ PARTS: Mapping[str, Callable[[Report], None]] = {
     "wrapper": as_wrapper,
     "clients": clients,
     "artefacts": artefacts,
+    "tutorial": tutorial,
 }
 
 

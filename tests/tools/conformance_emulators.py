@@ -133,9 +133,12 @@ def alive(pid: int) -> bool:
 
 
 class Rie(Emulator):
-    """AWS's emulator with a function on this runtime."""
+    """AWS's emulator with a function on this runtime, or on another one."""
 
-    def __init__(self, folder: Path, source: str, timeout: int = 20) -> None:
+    def __init__(
+        self, folder: Path, source: str, timeout: int = 20, *, bootstrap: Path = PROJECT / "bootstrap",
+        handler: str = "app.handler",
+    ) -> None:  # fmt: skip
         write_files(folder, {"app.py": source})
         (folder / "bin").mkdir()
         (folder / "bin" / "python3").symlink_to(sys.executable)
@@ -144,7 +147,7 @@ class Rie(Emulator):
             str(emulator_of_aws()),
             "--runtime-interface-emulator-address", f"127.0.0.1:{port}",
             "--runtime-api-address", f"127.0.0.1:{api_port}",
-            str(PROJECT / "bootstrap"), "app.handler",
+            str(bootstrap), handler,
         ]  # fmt: skip
         env = {
             **LAMBDA_ENV,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT-0
 """Lies to the runtime, at random, and looks whether it keeps its promises: make fuzz SEED=1 STEPS=200000
 
 A step is one event, and one hostile answer of the API to something that the runtime asks on its account: to `next`,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT-0
 """Many invocations, some of which go wrong, in one process that must stay as it is: make soak INVOCATIONS=100000
 
 Results, errors, streams and large bodies are mixed; three in a hundred times the API is at fault: it hangs up, refuses,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT-0
 """The smallest function worth a look: `make invoke` runs it on event.json, which lies beside this file."""
 
 import logging

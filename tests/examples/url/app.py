@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT-0
 """A function behind a function URL or an HTTP API: it gets a request as an event, and returns a response."""
 
 import json
