@@ -110,7 +110,7 @@ def invoke(handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, 
     except RuntimeAPIError:
         raise
     except BaseException as error:
-        shutdown.check()
+        shutdown.check(error)
         return Failure(error, invocation.request_id)
 
 
@@ -248,7 +248,7 @@ class Response(HTTPResponse):
         self.fields = fields = {}
         for line in lines:
             name, _, value = line.partition(":")
-            fields[name.lower()] = value.strip()
+            fields[name.strip().lower()] = value.strip()
 
         # What http.client needs to know to read the body.
         self.chunked, self.chunk_left = fields.get("transfer-encoding", "").lower() == "chunked", None
@@ -418,7 +418,8 @@ class RuntimeAPI(HTTPConnection):
                 if posted and response and response.status:  # the rest of the answer does not matter
                     break
                 if not pauses or (posted and isinstance(error, (ValueError, HTTPException))):
-                    raise RuntimeAPIError(f"{request} at {self.host}:{self.port}", error) from None
+                    reason = error if sent else f"cannot reach {self.host}:{self.port}: {error}"
+                    raise RuntimeAPIError(request, reason) from None
             response = None
             sleep(pauses.pop())
         if response.will_close:
@@ -743,11 +744,8 @@ def user_stack(error: BaseException) -> tuple[list[Any], list[str], str]:
         for one in related:  # it grows meanwhile
             one.stack[:] = [frame for frame in one.stack if not NOT_THE_USERS(frame.filename)]
             related += filter(None, (one.__cause__, one.__context__, *(getattr(one, "exceptions", None) or ())))
-        # Not by traceback's own formatting, which draws ^^^^ below each line.
-        text = [
-            f'  File "{f.filename}", line {f.lineno}, in {f.name}\n' + f"    {f.line}\n" * bool(f.line)
-            for f in whole.stack
-        ]
+        # From bare tuples, as Python draws ^^^^ under the lines of its own frame objects.
+        text = traceback.format_list([(frame.filename, frame.lineno, frame.name, frame.line) for frame in whole.stack])
         more = len(related) > 1 or getattr(error, "__notes__", None)
         return [*whole.stack], text, "".join(whole.format()) if more else ""
     except Exception:  # a source file that cannot be decoded, an odd exception class: the error itself matters more
@@ -1197,7 +1195,7 @@ def give_up(failure: Failure, report: Callable[[Failure], None], log: Log, statu
     try:
         report(failure)
     except RuntimeAPIError as error:
-        log.warning(str(error))
+        say(str(error))
     raise SystemExit(status)
 
 
@@ -1242,7 +1240,7 @@ class Shutdown:
     """SIGTERM ends the process with status 0, unless the user installs a handler of their own. The exception unwinds
     whatever is running; `check` raises it again, as the user's code may have caught it."""
 
-    requested = False
+    requested = forked = False
 
     def install(self) -> None:
         signal.signal(signal.SIGTERM, self.on_signal)
@@ -1254,18 +1252,20 @@ class Shutdown:
     def on_signal(self, *_: Any) -> None:
         if not self.requested:  # a second one must not cut short the clean-up that the first one began
             self.requested = True
-            start_new_thread(exit_in_time, (0,))
+            exit_in_time(0)
             raise SystemExit(0)
 
     def is_installed(self) -> bool:
         return bool(signal.getsignal(signal.SIGTERM) == self.on_signal)
 
-    def check(self) -> None:
+    def check(self, error: BaseException | None = None) -> None:
+        if self.forked and error:
+            raise error
         if self.requested:
             raise SystemExit(0)
 
     def after_fork_in_child(self) -> None:
-        self.requested = True  # a child that the user's code lets return from the handler must not answer
+        self.requested = self.forked = True  # a child that the user's code lets return from the handler must not answer
         with suppress(ValueError):  # PyPy takes a thread that forks for no main thread
             if self.is_installed():
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it ends by SIGTERM as any process does
@@ -1276,27 +1276,41 @@ shutdown = Shutdown()
 
 
 def exit_in_time(status: int) -> None:
-    sleep(EXIT_LIMIT)
-    os._exit(status)
+    """Let the process end soon, whatever hangs."""
+
+    def wait() -> None:
+        sleep(EXIT_LIMIT)
+        os._exit(status)
+
+    with suppress(RuntimeError):  # there is no memory for a thread
+        start_new_thread(wait, ())
+
+
+def say(line: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"runtime.py: {line}\n".encode(*UTF_8))
 
 
 def end(action: Callable[[], Any]) -> NoReturn:
     """Call what ends by what it raises, and end the process: with all that an ordinary exit does, but for waiting for
     the user's threads. Lambda kills the process some 300 ms after SIGTERM; they would keep exit hooks from running."""
     line, status = "", 0
+    held: list[BaseException] = []  # so that what it refers to is not cleared away now, with a ResourceWarning
     try:
         action()
     except SystemExit as error:
+        held.append(error)
         if error.code is not None and not isinstance(error.code, int):
             line = str(error)
         status = 1 if line else (error.code or 0) & 0xFF  # type: ignore[operator]
     except BaseException as error:
+        held.append(error)
         line, status = str(error) if isinstance(error, RuntimeAPIError) else f"{type(error).__name__}: {error}", 1
     if line:
-        os.write(2, f"runtime.py: {line}\n".encode(*UTF_8))
+        say(line)
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    start_new_thread(exit_in_time, (status,))
+    exit_in_time(status)
     with suppress(BaseException):
         if "multiprocessing" in sys.modules:  # its exit hook waits for the children
             for child in sys.modules["multiprocessing"].active_children():
