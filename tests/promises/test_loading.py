@@ -105,12 +105,14 @@ class NotLoaded(RuntimeTestCase):
             {"app.py": "import not_there\n"},
             "Runtime.ImportModuleError",
             "Unable to import module 'app': No module named 'not_there'",
+            ['  File "{}/app.py", line 1, in <module>\n    import not_there\n'],
         ),
         Case(
             "nothing of that name in a dependency",
             {"app.py": "from sub import missing\n", "sub.py": ""},
             "Runtime.ImportModuleError",
             "Unable to import module 'app': cannot import name 'missing' from 'sub'",
+            ['  File "{}/app.py", line 1, in <module>\n    from sub import missing\n'],
         ),
         Case(
             "a class's attribute",
@@ -405,7 +407,7 @@ class SearchPath(RuntimeTestCase):
         ):  # there before: nothing may be lost, either
             __import__(name)
         before = dict(sys.modules)
-        self.assertIsNot(runtime.load_http_client(), sys.modules["http.client"])
+        self.assertIsNot(runtime.import_http_client(), sys.modules["http.client"])
         self.assertEqual(dict(sys.modules), before)
 
     def test_the_standard_librarys_http_client(self) -> None:
@@ -413,7 +415,7 @@ class SearchPath(RuntimeTestCase):
         self.app("""
             import sys, __main__
             loaded = [name for name in ("http.client", "email", "ssl") if name in sys.modules]
-            ordinary = sys.modules.get("http.client") is __main__.http_client
+            ordinary = sys.modules.get("http.client") is __main__.client
             import http.client, email, ssl, urllib.parse, http
             message, url = email.message_from_string("a: b"), http.client.urlsplit("x:y")
             usable = [http.HTTPStatus(200).name, message["a"], url.scheme]

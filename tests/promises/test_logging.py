@@ -347,7 +347,7 @@ class UncaughtErrors(LoggingTestCase):
         self.assertEqual((served.stdout, served.stderr), ("", ""))
 
     def test_init_errors(self) -> None:
-        """They look the same; there is no request yet, and here no frame: a lone "Traceback" would look like a cut log."""
+        """They look the same. There is no request yet, and no frame: a bare "Traceback" would look like a cut log."""
         message = "[ERROR] Runtime.ImportModuleError: Unable to import module 'nope': No module named 'nope'"
         served = self.serve(handler="nope.handler")
         self.assertIn(f"{message}\n", served.stdout)

@@ -30,7 +30,8 @@ from typing import Any, Callable
 from support import PROJECT  # which puts the emulator's folder on the path
 
 # isort: split
-from function import Emulator, Result
+from emulator import Result
+from function import Emulator
 
 SCRIPT = PROJECT / "tests" / "verify_on_aws.sh"
 CLIENT = """\
