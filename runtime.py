@@ -49,7 +49,7 @@ from time import gmtime, monotonic, sleep, strftime, time
 TYPE_CHECKING = False  # typing is slow to import, and only a type checker needs it
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
-    from http.client import HTTPConnection, HTTPException, HTTPResponse
+    from http import client
     from typing import Any, Callable, NoReturn, Union
 
     Handler = Callable[[Any, "LambdaContext"], Any]
@@ -158,21 +158,20 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Res
 API_VERSION, EXTENSION_API_VERSION = "2018-06-01", "2020-01-01"
 USER_AGENT = f"runtime.py/{__version__} Python/{sys.version.split()[0]}"  # Lambda records the first word
 
-# Headers of `next`, in lower case as they are looked up; those of a response or an error.
+# Headers of `next`, in lower case as they are looked up; then those of a response or an error.
 REQUEST_ID, INVOCATION_ID = "lambda-runtime-aws-request-id", "lambda-runtime-invocation-id"
 DEADLINE_MS, FUNCTION_ARN = "lambda-runtime-deadline-ms", "lambda-runtime-invoked-function-arn"
 CLIENT_CONTEXT, COGNITO_IDENTITY = "lambda-runtime-client-context", "lambda-runtime-cognito-identity"
 TRACE_ID, TENANT_ID, CONTENT_TYPE = "lambda-runtime-trace-id", "lambda-runtime-aws-tenant-id", "content-type"
+ERROR_TYPE, ERROR_BODY = "Lambda-Runtime-Function-Error-Type", "Lambda-Runtime-Function-Error-Body"
+XRAY_CAUSE = "Lambda-Runtime-Function-XRay-Error-Cause"
+STREAMING = f"""Lambda-Runtime-Function-Response-Mode: streaming\r
+Transfer-Encoding: chunked\r
+Trailer: {ERROR_TYPE}, {ERROR_BODY}\r\n"""
 
-ERROR_TYPE_HEADER = "Lambda-Runtime-Function-Error-Type"
-ERROR_BODY_HEADER = "Lambda-Runtime-Function-Error-Body"
-XRAY_CAUSE_HEADER = "Lambda-Runtime-Function-XRay-Error-Cause"
-STREAM_HEADERS = "Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n"
-TRAILER_HEADER = f"Trailer: {ERROR_TYPE_HEADER}, {ERROR_BODY_HEADER}\r\n"
 JSON, BYTES = "application/json", "application/octet-stream"
-WIRE = ("utf-8", "surrogateescape")  # headers go back in the bytes in which they came
 HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"  # a stream that begins with a prelude
-
+WIRE = ("utf-8", "surrogateescape")  # headers go back in the bytes in which they came
 PAUSES = (0.1, 0.2, 0.4, 0.8)  # seconds between attempts
 COPY_LIMIT = 1 << 14  # bytes; up to here joining head and body is quicker than sending both
 NO_SIGPIPE = 0x4000 if sys.platform == "linux" else 0  # MSG_NOSIGNAL, which Python has no name for
@@ -181,27 +180,26 @@ NO_SIGPIPE = 0x4000 if sys.platform == "linux" else 0  # MSG_NOSIGNAL, which Pyt
 def import_http_client() -> Any:
     """http.client without email, socket, ssl and urllib. They are 12 ms of a cold start of 40, and HTTP by hand needs
     none of them. Libraries that patch the user's http.client do not reach this one."""
-    package: Any = type(sys)("http")  # stands for itself, and for all that http.client uses while it is imported
-    package.__path__ = [os.path.join(os.path.dirname(os.__file__), "http")]
-    package.HTTPStatus = package.parser = package.message = package
-    package.Message, package.__members__ = object, {}
-    package.urlsplit = package.create_connection = package._GLOBAL_DEFAULT_TIMEOUT = None
+    stand_in: Any = type(sys)("http")  # for the package `http`, and for all that http.client uses from elsewhere
+    stand_in.__path__ = [os.path.join(os.path.dirname(os.__file__), "http")]
+    stand_in.HTTPStatus = stand_in.parser = stand_in.message = stand_in
+    stand_in.Message, stand_in.__members__ = object, {}
+    stand_in.urlsplit = stand_in.create_connection = stand_in._GLOBAL_DEFAULT_TIMEOUT = None
     names = ["http", "email", "email.parser", "email.message", "socket", "urllib", "urllib.parse", "ssl", "http.client"]
     real = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    sys.modules.update({**dict.fromkeys(names[:-2], package), "ssl": None})  # type: ignore[dict-item] # None: no ssl
+    sys.modules.update({**dict.fromkeys(names[:-2], stand_in), "ssl": None})  # type: ignore[dict-item] # None: no ssl
     try:
-        return __import__("http.client").client
-    except Exception:  # a Python whose http.client uses more
-        return None
+        with suppress(Exception):  # a Python whose http.client needs more than this
+            return __import__("http.client").client
     finally:
         for name in names:
             sys.modules.pop(name, None)
         sys.modules.update(real)
+    return __import__("http.client").client
 
 
 if not TYPE_CHECKING:
-    client = import_http_client() or __import__("http.client").client
-    HTTPConnection, HTTPException, HTTPResponse = client.HTTPConnection, client.HTTPException, client.HTTPResponse
+    client = import_http_client()
 
 
 class RuntimeAPIError(Exception):
@@ -212,14 +210,13 @@ class RuntimeAPIError(Exception):
         self.status = status
 
 
-class Response(HTTPResponse):
+class Response(client.HTTPResponse):
     """The answers on a connection, one after another: `status`, `fields` (headers, names in lower case), `body`.
 
     http.client reads the bodies. The heads are read here, because its way through email takes ten times as long.
     """
 
     status, body, _method = 0, b"", None
-    fields: dict[str, str]
 
     def __init__(self, sock: SocketType) -> None:
         self.fp: Any = io.BufferedReader(io.FileIO(sock.fileno(), closefd=False), 1 << 16)
@@ -240,15 +237,13 @@ class Response(HTTPResponse):
                 if not line:
                     raise ValueError("the answer is cut") if head else ConnectionResetError("there is no answer")
                 head += line
-            first, *lines = head[:-4].decode("utf-8", "surrogateescape").split("\r\n")
+            first, *lines = head[:-4].decode(*WIRE).split("\r\n")
             version, _, rest = first.partition(" ")
             if not version.startswith("HTTP/1."):
                 raise ValueError(f"not an answer in HTTP/1: {first[:100]!r}")
             status = int(rest[:3])
-        self.fields = fields = {}
-        for line in lines:
-            name, _, value = line.partition(":")
-            fields[name.strip().lower()] = value.strip()
+        split = [line.partition(":") for line in lines]
+        self.fields = fields = {name.strip().lower(): value.strip() for name, _, value in split}
 
         # What http.client needs to know to read the body.
         self.chunked, self.chunk_left = fields.get("transfer-encoding", "").lower() == "chunked", None
@@ -262,7 +257,7 @@ class Response(HTTPResponse):
         """http.client calls this after each body. The buffer is kept for the next answer."""
 
 
-class RuntimeAPI(HTTPConnection):
+class RuntimeAPI(client.HTTPConnection):
     """The calls of the Runtime API. The connection is kept open: a new one costs more than all the rest of a call.
 
     `address` is host:port, as Lambda gives it; emulators also give http://host:port/prefix. All calls raise
@@ -275,17 +270,13 @@ class RuntimeAPI(HTTPConnection):
     response: Any
 
     def __init__(self, address: str) -> None:
-        scheme, _, rest = address.strip().rpartition("://")
-        host, _, prefix = rest.partition("/")
-        try:
-            if scheme.lower() not in ("", "http") or not re.fullmatch("[!-~]+", host):
-                raise ValueError("it should be like 127.0.0.1:9001")
-            super().__init__(host)
-        except (ValueError, HTTPException) as error:
-            raise RuntimeAPIError(f"AWS_LAMBDA_RUNTIME_API={address}", str(error)) from None
-        root = f"/{prefix}".rstrip("/")
+        match = re.fullmatch(r"(?:http://)?([\w.-]+(?::\d+)?|\[[\w.:]+\]:\d+)(/[!-~]*)?", address.strip(), re.I | re.A)
+        if not match:
+            raise RuntimeAPIError(f"AWS_LAMBDA_RUNTIME_API={address}", "it should be like 127.0.0.1:9001")
+        super().__init__(match[1])
+        root = (match[2] or "").rstrip("/")
         self._base, self._extension = f"{root}/{API_VERSION}/runtime", f"{root}/{EXTENSION_API_VERSION}/extension"
-        self._common = f" HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\n"
+        self._common = f" HTTP/1.1\r\nHost: {match[1]}\r\nUser-Agent: {USER_AGENT}\r\n"
 
     def next(self) -> Invocation:
         """Wait for an event. https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-next"""
@@ -315,9 +306,17 @@ class RuntimeAPI(HTTPConnection):
         else:
             self._call(request, failure.headers() + echo, failure.body())
 
-    def init_error(self, failure: Failure) -> None:
-        """Say that there is no handler: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-initerror"""
-        self._call(f"POST {self._base}/init/error", failure.headers(), failure.body())
+    def init_error(self, failure: Failure, phase: str = "init") -> None:
+        """Say why there will be no invocations. The phase is "restore" if a snapshot was restored before.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-initerror
+        """
+        self._call(f"POST {self._base}/{phase}/error", failure.headers(), failure.body())
+
+    def restore_next(self) -> None:
+        """SnapStart: say that a snapshot may be taken. Returns in each process that is restored from it."""
+        self._call(f"GET {self._base}/restore/next")
+        self.close()  # the other end is not in the snapshot
 
     def stream(self, invocation: Invocation, content_type: str, *chunks: bytes) -> None:
         """Begin a response whose end is not known yet, with its first chunks.
@@ -331,31 +330,21 @@ class RuntimeAPI(HTTPConnection):
         except OSError as error:
             raise RuntimeAPIError(self._stream, error) from None
         self.streaming = True
-        head = f"{self._stream}{self._common}{STREAM_HEADERS}{TRAILER_HEADER}Content-Type: {content_type}\r\n{echo}\r\n"
-        body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks if chunk)
-        self._send_stream(head.encode(*WIRE) + body)
+        head = f"{self._stream}{self._common}{STREAMING}Content-Type: {content_type}\r\n{echo}\r\n".encode(*WIRE)
+        self._send(head + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks if chunk))
 
     def send_chunk(self, chunk: bytes) -> None:
         """Send the next part of a stream. An empty chunk would end it, and sends nothing."""
         if chunk:
-            self._send_stream(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            self._send(b"%x\r\n%b\r\n" % (len(chunk), chunk))
 
     def end_stream(self, failure: Failure | None = None) -> None:
         """End a stream. What went wrong goes into two trailers, which are headers behind the body."""
         trailers = ""
         if failure:
-            body = import_standard("binascii").b2a_base64(failure.body()).decode().strip()
-            trailers = f"{ERROR_TYPE_HEADER}: {failure.recorded_type}\r\n{ERROR_BODY_HEADER}: {body}\r\n"
-        self._send_stream(f"0\r\n{trailers}\r\n".encode(), last=True)
-
-    def restore_next(self) -> None:
-        """SnapStart: say that a snapshot may be taken. Returns in each process that is restored from it."""
-        self._call(f"GET {self._base}/restore/next")
-        self.close()  # the other end is not in the snapshot
-
-    def restore_error(self, failure: Failure) -> None:
-        """SnapStart: say that a hook failed after the restore."""
-        self._call(f"POST {self._base}/restore/error", failure.headers(), failure.body())
+            body = import_standard("binascii").b2a_base64(failure.body(), newline=False).decode()
+            trailers = f"{ERROR_TYPE}: {failure.recorded_type}\r\n{ERROR_BODY}: {body}\r\n"
+        self._send(f"0\r\n{trailers}\r\n".encode(), last=True)
 
     def register_extension(self) -> str:
         """Become an internal extension that wants no events; returns its identifier.
@@ -364,7 +353,7 @@ class RuntimeAPI(HTTPConnection):
         """
         headers = f"Lambda-Extension-Name: runtime.py\r\nContent-Type: {JSON}\r\n"
         response = self._call(f"POST {self._extension}/register", headers, b'{"events": []}')
-        return response.fields.get("lambda-extension-identifier", "")
+        return response.fields.get("lambda-extension-identifier", "")  # type: ignore[no-any-return]
 
     def extension_next(self, identifier: str) -> None:
         """Say that the extension is ready. It wants no events, so this never returns."""
@@ -381,26 +370,24 @@ class RuntimeAPI(HTTPConnection):
 
     def _answer(self, invocation: Invocation, call: str) -> tuple[str, str]:
         """The request of an answer, and the header that it repeats if the invocation came with it."""
-        request_id = invocation.request_id
+        request_id, nonce = invocation.request_id, invocation.headers.get(INVOCATION_ID)
         if not re.fullmatch("[A-Za-z0-9_-]+", request_id):  # an odd one stays one segment of the path
             request_id = "".join(f"%{byte:02X}" for byte in request_id.encode(*WIRE))
-        nonce = invocation.headers.get(INVOCATION_ID)
         echo = f"Lambda-Runtime-Invocation-Id: {nonce}\r\n" if nonce else ""
         return f"POST {self._base}/invocation/{request_id}/{call}", echo
 
-    def _call(self, request: str, headers: str = "", body: bytes = b"") -> Response:
-        """Send a request and read its answer. This is the one place that tries again.
+    def _call(self, request: str, headers: str = "", body: bytes = b"") -> Any:
+        """Send a request and return its answer. This is the one place that tries again.
 
         An attempt fails if the connection is refused, stale or cut, or if a signal handler of the user's raises in the
         middle. A GET is retried after a garbled answer too. A POST is not: any answer proves that it arrived.
         """
-        response: Any = None
         posted, sent = request.startswith("POST"), 0
         length = f"Content-Length: {len(body)}\r\n" if posted else ""
         head = f"{request}{self._common}{headers}{length}\r\n".encode(*WIRE)
         pieces = (head + body,) if len(body) < COPY_LIMIT else (head, body)
-        pauses = [*reversed(PAUSES)] if self.sock is None else [*reversed(PAUSES), 0]  # stale: one extra try, at once
-        while True:
+        for pause in (*PAUSES, None) if self.sock is None else (0, *PAUSES, None):  # stale: one extra try, at once
+            response = None
             try:
                 if self.sock is None:
                     self.connect()
@@ -415,44 +402,44 @@ class RuntimeAPI(HTTPConnection):
                 break
             except Exception as error:
                 self.close()
-                if posted and response and response.status:  # the rest of the answer does not matter
+                if posted and response and response.status:  # it arrived, and the rest of the answer does not matter
                     break
-                if not pauses or (posted and isinstance(error, (ValueError, HTTPException))):
+                if pause is None or (posted and isinstance(error, (ValueError, client.HTTPException))):
                     reason = error if sent else f"cannot reach {self.host}:{self.port}: {error}"
                     raise RuntimeAPIError(request, reason) from None
-            response = None
-            sleep(pauses.pop())
-        if response.will_close:
+                sleep(pause)
+        if self.response.will_close:
             self.close()
         # What is sent again is refused if it had arrived the first time.
-        if not (posted and sent > 1 and 400 <= response.status < 500 and response.status != 413):
+        if not (posted and sent > 1 and 400 <= self.response.status < 500 and self.response.status != 413):
             self._check(request)
-        return response  # type: ignore[no-any-return]
+        return self.response
 
     def _check(self, request: str) -> None:
         status, body = self.response.status, self.response.body[:500].decode("utf-8", "backslashreplace")
         if status >= 300:
             raise RuntimeAPIError(request, " ".join(f"{status} {body}".split()), status)
 
-    def _send_stream(self, data: bytes, last: bool = False) -> None:
+    def _send(self, data: bytes, last: bool = False) -> None:
         """Send a part of a stream. After the last part, or when Lambda hangs up before, read its answer, and close the
         connection as AWS's guide asks."""
-        hung_up: Exception | None = None
+        reason: Any = None if last else "Lambda hung up"
         try:
-            self.sock.sendall(data, NO_SIGPIPE)
-            if not last:
-                return
+            try:
+                self.sock.sendall(data, NO_SIGPIPE)
+                if not last:
+                    return
+            except ConnectionError:  # its answer may say why
+                pass
             self.response.receive()
-        except ConnectionError as error:
-            hung_up = error
-            with suppress(OSError, ValueError, HTTPException):
-                self.response.receive()
-        except Exception as error:  # a garbled answer, or a signal handler of the user's: half a chunk may be out
-            hung_up = error
+        except (
+            Exception
+        ) as error:  # no answer, a garbled one, or a signal handler of the user's: half a chunk may be out
+            reason = error
         self.close()
         self._check(self._stream)
-        if hung_up:
-            raise RuntimeAPIError(self._stream, hung_up)
+        if reason:
+            raise RuntimeAPIError(self._stream, reason)
 
 
 # ─── Invocation and context ─────────────────────────────────────────────────────────────────────────────────────────
@@ -728,8 +715,8 @@ class Failure:
         return encode_json(self.report).encode(*UTF_8)
 
     def headers(self) -> str:
-        types = f"Content-Type: {JSON}\r\n{ERROR_TYPE_HEADER}: {self.recorded_type}\r\n"
-        return f"{types}{XRAY_CAUSE_HEADER}: {self.xray_cause()}\r\n"
+        types = f"Content-Type: {JSON}\r\n{ERROR_TYPE}: {self.recorded_type}\r\n"
+        return f"{types}{XRAY_CAUSE}: {self.xray_cause()}\r\n"
 
     def xray_cause(self) -> str:
         """What X-Ray shows of the error. It is cut to what Lambda keeps: the message first, then the outer frames.
@@ -1227,7 +1214,7 @@ def pass_snapshot(api: RuntimeAPI, log: Log) -> None:
         for function, args, kwargs in reversed(hooks.get_before_snapshot() if hooks else ()):
             function(*args, **kwargs)
         api.restore_next()
-        report, status, kind = api.restore_error, 65, "Runtime.AfterRestoreError"
+        report, status, kind = partial(api.init_error, phase="restore"), 65, "Runtime.AfterRestoreError"
         for function, args, kwargs in hooks.get_after_restore() if hooks else ():
             function(*args, **kwargs)
     except RuntimeAPIError:
