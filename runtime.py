@@ -43,7 +43,7 @@ from _socket import AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, TCP_NODELAY, Socket
 from _thread import RLock, start_new_thread
 from contextlib import suppress
 from functools import partial
-from json import JSONDecoder, JSONEncoder
+from json import JSONDecoder, JSONEncoder, dumps
 from time import gmtime, monotonic, sleep, strftime, time
 
 TYPE_CHECKING = False  # typing is slow to import, and only a type checker needs it
@@ -457,14 +457,14 @@ class Invocation:
 
 
 class Fields:
-    """Attributes, printed as AWS's client prints them."""
+    """Attributes, printed as AWS's client prints them (it has no trace_id)."""
 
     def __init__(self, **fields: Any) -> None:
         vars(self).update(fields)
 
     def __repr__(self) -> str:
-        fields = ",".join(f"{name}={value}" for name, value in vars(self).items() if name[0] != "_")
-        return f"{type(self).__name__}([{fields}])"
+        shown = [f"{name}={value}" for name, value in vars(self).items() if name[0] != "_" and name != "trace_id"]
+        return f"{type(self).__name__}([{','.join(shown)}])"
 
 
 class ClientContext(Fields): ...  # what a mobile application sent: `custom` and `env` as they came, `client`
@@ -499,24 +499,19 @@ class LambdaContext(Fields):
         super().__init__(aws_request_id=invocation.request_id, **FUNCTION)
         self.invoked_function_arn = headers.get(FUNCTION_ARN, "")
         self.client_context = None
-        sent = as_object(headers.get(CLIENT_CONTEXT), "Client Context")
+        sent = as_object(headers.get(CLIENT_CONTEXT) or None, "Client Context")
         if sent is not None:
-            client: Any = as_object(sent.get("client"), "Client Context")
-            client = client if client is None else Client(**{name: client.get(name) for name in CLIENT_FIELDS})
-            self.client_context = ClientContext(custom=sent.get("custom"), env=sent.get("env"), client=client)
+            app: Any = as_object(sent.get("client"), "Client Context")
+            app = app if app is None else Client(**{name: app.get(name) for name in CLIENT_FIELDS})
+            self.client_context = ClientContext(custom=sent.get("custom"), env=sent.get("env"), client=app)
         self._w3c = sent and sent.get("w3c")
-        sent = as_object(headers.get(COGNITO_IDENTITY), "Cognito Identity") or {}
+        sent = as_object(headers.get(COGNITO_IDENTITY) or None, "Cognito Identity") or {}
         identity, pool = sent.get("cognitoIdentityId"), sent.get("cognitoIdentityPoolId")
         self.identity = CognitoIdentity(cognito_identity_id=identity, cognito_identity_pool_id=pool)
         self.tenant_id = headers.get(TENANT_ID) or None
-        self._trace_id = headers.get(TRACE_ID)
+        self.trace_id = headers.get(TRACE_ID)  # the environment has it only if one invocation at a time is in work
         deadline = headers.get(DEADLINE_MS, "")
         self._epoch_deadline_time_in_ms = int(deadline) if deadline.isdecimal() else 0  # AWS's name; people use it
-
-    @property
-    def trace_id(self) -> str | None:
-        """The X-Ray trace header. The environment has it only if one invocation at a time is in work."""
-        return self._trace_id
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda ends this invocation; never negative, 0 if no deadline is known."""
@@ -533,14 +528,11 @@ class LambdaContext(Fields):
 
 
 def as_object(value: Any, what: str) -> dict[str, Any] | None:
-    """A JSON object, given as text or as it is; None if it is absent, empty or null. Raises RuntimeFailure."""
+    """A JSON object, given as text or as it is; None stays None. Raises RuntimeFailure."""
     try:
-        if isinstance(value, str):
-            value = decode_json(value) if value else None
-        if value is None or isinstance(value, dict):
-            return value
-        raise ValueError(f"an object is needed, not {type(value).__name__}")
-    except (ValueError, RecursionError) as error:
+        value = decode_json(value) if isinstance(value, str) else value
+        return None if value is None else {**value}
+    except (TypeError, ValueError, RecursionError) as error:
         raise RuntimeFailure("LambdaContextUnmarshalError", f"Unable to parse {what} JSON: {error}") from None
 
 
@@ -595,7 +587,6 @@ def refuse_constant(name: str) -> NoReturn:
 decode_json = JSONDecoder(parse_constant=refuse_constant).decode
 encode_json = JSONEncoder(ensure_ascii=False).encode
 encode_json_quickly = JSONEncoder(ensure_ascii=False, check_circular=False).encode  # a cycle is a RecursionError, too
-encode_json_in_ascii = JSONEncoder().encode
 encode_json_or_str = JSONEncoder(ensure_ascii=False, default=str).encode
 
 
@@ -694,20 +685,19 @@ class Failure:
     """
 
     def __init__(self, error: BaseException, request_id: str = "", recorded_type: str = "") -> None:
-        name = type(error).__name__
+        self.type = name = type(error).__name__
+        self.exit = error if isinstance(error, SystemExit) else None
         try:
             self.message = str(error)
         except Exception as another:
             self.message = f"<{name}: its __str__ raised {type(another).__name__}>"
-        self.exit = error if isinstance(error, SystemExit) else None
-        self.frames: list[Any] = []
-        if isinstance(error, RuntimeFailure):
-            self.type = self.recorded_type = f"Runtime.{error.kind}"
-            self.stack, self.traceback = error.stack, ""
-        else:
-            self.type, known = name, name.isascii() and name.isidentifier()
+        if not isinstance(error, RuntimeFailure):
+            known = name.isascii() and name.isidentifier()
             self.recorded_type = recorded_type or f"Function.{name if known else 'Unknown'}"
             self.frames, self.stack, self.traceback = user_stack(error)
+        else:
+            self.type = self.recorded_type = f"Runtime.{error.kind}"
+            self.frames, self.stack, self.traceback = [], error.stack, ""
         said = {"errorMessage": self.message, "errorType": self.type}
         self.report = {**said, "requestId": request_id, "stackTrace": self.stack}
 
@@ -731,8 +721,7 @@ class Failure:
             stack = [{"path": frame.filename, "line": frame.lineno, "label": frame.name} for frame in frames]
             exceptions = [{"message": message, "type": kind, "stack": stack}]
             paths = sorted({frame.filename for frame in frames})
-            cause = {"working_directory": directory, "exceptions": exceptions, "paths": paths}
-            text = encode_json_in_ascii(cause)
+            text = dumps({"working_directory": directory, "exceptions": exceptions, "paths": paths})  # in ASCII
             if len(text) < XRAY_CAUSE_LIMIT:
                 return text
             message, frames = message[: len(message) // 2], frames[(len(frames) + 1) // 2 :]
