@@ -120,7 +120,7 @@ PLAIN_TYPES = (dict, list, str, bytes, int, float, bool, type(None))  # of nearl
 def deliver(result: Any, invocation: Invocation, api: RuntimeAPI, log: Log, loop: EventLoop) -> Result | None:
     """Await, stream or encode a result, whichever it needs."""
     if hasattr(type(result), "__await__"):
-        result = loop.run(result)
+        result = value_of(loop.start(result))
     if hasattr(type(result), "__anext__"):
         result = loop.iterate(result)
     return stream(result, invocation, api, log) if hasattr(type(result), "__next__") else encode(result, as_result)
@@ -765,15 +765,14 @@ class EventLoop:
     """The event loop, made when it is first needed: most functions never import asyncio."""
 
     _loop: Any = None
-    _hosting = False
 
     @property
     def loop(self) -> Any:
         """The loop that the user's module made while it was imported, else a new one. A closed one is replaced."""
         if self._loop is None or self._loop.is_closed():
-            asyncio, warnings = import_standard("asyncio"), import_standard("warnings")
-            with warnings.catch_warnings(), suppress(RuntimeError):  # as a Python warns or raises where there is none
-                warnings.simplefilter("ignore")
+            asyncio = import_standard("asyncio")
+            import_standard("warnings").filterwarnings("ignore", "There is no current event loop")
+            with suppress(RuntimeError):  # Python 3.14 raises where older ones warn
                 self._loop = asyncio.get_event_loop()
             if self._loop is None or self._loop.is_closed():
                 self._loop = asyncio.new_event_loop()
@@ -781,64 +780,62 @@ class EventLoop:
         return self._loop
 
     def host(self, *calls: Callable[[], Any]) -> Any:
-        """Make calls in threads of their own, and run the loop here until one of them is done, with what it did."""
-        loop = self.loop
-        done: list[Any] = []
-        self._hosting = True
+        """Make calls in threads of their own, and run the loop here until one of them is done. Returns what it did."""
+        loop, first = self.loop, self.loop.create_future()
 
         def work(call: Callable[[], Any]) -> None:
+            outcome = new_future()
             try:
-                done.append((call(), None))
+                outcome.set_result(call())
             except BaseException as error:
-                done.append((None, error))
-            loop.call_soon_threadsafe(loop.stop)
+                outcome.set_exception(error)
+            loop.call_soon_threadsafe(lambda: first.done() or first.set_result(outcome))
 
         for call in calls:
-            import_standard("threading").Thread(target=work, args=(call,), daemon=True).start()
-        while not done:
-            try:
-                loop.run_forever()
-            except (SystemExit, KeyboardInterrupt) as error:  # SIGTERM, or a task of the user's
-                done.append((None, error))
-        self._hosting = False
-        return value_of(done[0])
+            loop.call_soon(start_new_thread, work, (call,))  # when the loop is running, as `lend` asks
+        return value_of(loop.run_until_complete(first))
 
     def lend(self, call: Callable[[], Any]) -> Any:
         """Make a call that waits for the loop, which runs in another thread meanwhile."""
-        return call() if self._hosting else self.host(call)
+        return call() if self.loop.is_running() else self.host(call)
 
-    def run(self, awaitable: Awaitable[Any]) -> Any:
-        """What an awaitable returns or raises."""
-        asyncio = import_standard("asyncio")
-        return value_of(asyncio.run_coroutine_threadsafe(outcome_of(awaitable), self.loop).result())
+    def start(self, awaitable: Awaitable[Any]) -> Any:
+        """Begin to await on the loop. Returns a future of what comes of it."""
+        future = new_future()
+
+        async def settle() -> None:
+            try:
+                future.set_result(await awaitable)
+            except BaseException as error:  # a SystemExit that left the task would end the loop
+                future.set_exception(error)
+
+        self.loop.call_soon_threadsafe(self.loop.create_task, settle())
+        return future
 
     def iterate(self, items: AsyncIterator[Any]) -> Any:
         """An async iterator as an ordinary one. One task reads it all: an `async with` has to end where it began."""
-        loop = self.loop
         handed = import_standard("queue").SimpleQueue()
 
         async def read() -> None:
             try:
-                while True:
-                    item, wanted = await items.__anext__(), loop.create_future()
+                async for item in items:
+                    wanted = self.loop.create_future()
                     handed.put((item, wanted))
                     await wanted
-            except StopAsyncIteration:
-                pass
             finally:
                 if hasattr(items, "aclose"):
                     await items.aclose()
 
-        reading = import_standard("asyncio").run_coroutine_threadsafe(outcome_of(read()), loop)
+        reading = self.start(read())
         reading.add_done_callback(lambda _: handed.put(None))
         try:
             for item, wanted in iter(handed.get, None):
                 yield item
-                loop.call_soon_threadsafe(lambda wanted=wanted: wanted.done() or wanted.set_result(None))
-            value_of(reading.result())
+                self.loop.call_soon_threadsafe(lambda wanted=wanted: wanted.done() or wanted.set_result(None))
+            value_of(reading)
         except GeneratorExit:  # Lambda hung up, or cannot take this item
-            loop.call_soon_threadsafe(wanted.cancel)
-            reading.result()
+            self.loop.call_soon_threadsafe(wanted.cancel)
+            reading.exception()  # waits
             raise
 
     def close(self) -> None:
@@ -852,21 +849,18 @@ class EventLoop:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
 
 
-async def outcome_of(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
-    """What an awaitable returns and raises, as values: a SystemExit that left a task would end the loop."""
-    try:
-        return await awaitable, None
-    except BaseException as error:
-        return None, error
+def new_future() -> Any:
+    return import_standard("concurrent.futures").futures.Future()
 
 
-def value_of(outcome: tuple[Any, BaseException | None]) -> Any:
+def value_of(future: Any) -> Any:
+    """What a future has. Its own `result` would add a frame to the user's stack."""
     try:
-        if outcome[1] is not None:
-            raise outcome[1]
-        return outcome[0]
+        if future.exception():
+            raise future.exception()
+        return future.result()
     finally:
-        del outcome  # an exception that knows this frame would keep itself alive
+        del future  # an exception that knows this frame would keep itself alive
 
 
 # ─── Logging ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1141,7 +1135,9 @@ def set_up_path() -> list[str]:
     return own
 
 
-def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tell: Callable[[int], Any] = int) -> None:
+def work(
+    name: str, address: str, log: Log, count: int = 0, number: int = 0, tell: Callable[[bytes], Any] = len
+) -> None:
     """Init, then serve. Ends by what it raises. If it is one of `count` workers, it tells how it is doing."""
     api = PatientAPI(address) if count else RuntimeAPI(address)
     shutdown.install()
@@ -1325,7 +1321,7 @@ def end(action: Callable[[], Any]) -> NoReturn:
 # async one runs in one process, with a thread for each connection around one event loop.
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-python-runtime.html
 
-READY, READY_FOR_ALL, GAVE_UP = b"RA!"  # what a worker tells
+READY, READY_FOR_ALL, GAVE_UP = b"r", b"a", b"!"  # what a worker tells
 
 
 class PatientAPI(RuntimeAPI):
@@ -1334,20 +1330,19 @@ class PatientAPI(RuntimeAPI):
     fatal = range(0)
     closing = False  # all connections of the process
 
-    def next(self) -> Invocation:
-        for pause in (*PAUSES, None):
-            if self.closing:
-                break
-            try:
-                return super().next()
-            except RuntimeAPIError as error:
-                if pause is None or not error.status:  # without a status it was tried often enough
-                    raise
-                sleep(pause)
-        raise SystemExit(0)
+    def next(self, pauses: tuple[float, ...] = PAUSES) -> Invocation:
+        if self.closing:
+            raise SystemExit(0)
+        try:
+            return super().next()
+        except RuntimeAPIError as error:
+            if not (pauses and error.status):  # without a status it was tried often enough
+                raise
+            sleep(pauses[0])
+            return self.next(pauses[1:])
 
 
-def supervise(name: str, count: int, work: Callable[[int, Callable[[int], Any]], Any], log: Log) -> NoReturn:
+def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoReturn:
     """Keep `count` workers at work until SIGTERM. This process imports nothing of the user's.
 
     A worker that ends is replaced, after a second if it did not live longer than that. The process ends with status 1
@@ -1358,24 +1353,21 @@ def supervise(name: str, count: int, work: Callable[[int, Callable[[int], Any]],
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     workers: dict[int, tuple[int, float]] = {}  # by process id: number, time of the start
-    missing = dict.fromkeys(range(count)[::-1], 0)  # by number: seconds to wait before the start
-    told: set[int] = set()
-    status = None
+    told, status = b"", None
 
     def start(number: int, pause: int = 0) -> None:
         signal.pthread_sigmask(
             signal.SIG_BLOCK, [signal.SIGTERM]
-        )  # until the child is known, and has no handler of ours
+        )  # until the child is known, or has no handler of ours
         pid = os.fork()
-        if pid:
-            workers[pid] = number, monotonic()
-        else:
+        workers[pid] = number, monotonic()
+        if not pid:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         if not pid:
             sleep(pause)
-            end(lambda: work(number, lambda what: os.write(writer, bytes([what]))))
+            end(partial(work, number, partial(os.write, writer)))
 
     def stop(*_: Any) -> None:
         nonlocal status
@@ -1385,31 +1377,31 @@ def supervise(name: str, count: int, work: Callable[[int, Callable[[int], Any]],
     def end_workers() -> None:
         for pause, number in ((0.05, signal.SIGTERM), (EXIT_LIMIT, signal.SIGKILL)):
             sleep(pause)  # at first, as a SIGTERM to the whole process group has reached them already
-            kill(number)
-
-    def kill(number: int) -> None:
-        for pid in [*workers]:
-            os.kill(pid, number)
+            for pid in [*workers]:
+                with suppress(ProcessLookupError):  # it has just ended
+                    os.kill(pid, number)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(writer)  # a signal ends the read below
-    while missing and not (len(missing) < count and looks_async(name)):
-        start(*missing.popitem())
+    first = 1 if looks_async(name) else count
+    while status is None and len(workers) < first:
+        start(len(workers))
+    missing = dict.fromkeys(range(first, count), 0)  # by number: seconds to wait before the start
     while status is None or workers:
-        told.update(os.read(reader, 4096))
-        ready = READY in told or READY_FOR_ALL in told
+        told += os.read(reader, 4096)
+        wanted = count if READY in told else 1 if READY_FOR_ALL in told else 0  # none is replaced before one is ready
         with suppress(ChildProcessError):  # all have ended
             for pid, code in iter(lambda: os.waitpid(-1, os.WNOHANG), (0, 0)):
                 number, started = workers.pop(pid)
                 missing[number] = int(monotonic() - started < 1)
-                if ready and status is None and not (READY_FOR_ALL in told and number):
+                if number < wanted and status is None:
                     log.warning(f"Worker {pid} ended with status {os.waitstatus_to_exitcode(code)}, and is replaced")
-        if status is None and (GAVE_UP in told or not (workers or ready)):
+        if status is None and (GAVE_UP in told or not (workers or wanted)):
             status = 1
             stop()
-        for number in [*missing] if ready and status is None else ():
-            if READY in told or not number:
+        for number in [*missing] if status is None else ():
+            if number < wanted:
                 start(number, missing.pop(number))
     raise SystemExit(status)
 
