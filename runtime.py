@@ -246,8 +246,9 @@ class Response(client.HTTPResponse):
         self.fields = fields = {name.strip().lower(): value.strip() for name, _, value in split}
 
         # What http.client needs to know to read the body.
-        self.chunked, self.chunk_left = fields.get("transfer-encoding", "").lower() == "chunked", None
-        length = "0" if status in (204, 304) else fields.get("content-length")
+        bodiless = status in (204, 304)
+        self.chunked = fields.get("transfer-encoding", "").lower() == "chunked" and not bodiless
+        length, self.chunk_left = "0" if bodiless else fields.get("content-length"), None
         self.length = int(length) if length else None
         connection = fields.get("connection", "close" if version == "HTTP/1.0" else "").lower()
         self.will_close = "close" in connection or not (self.chunked or length)
@@ -869,9 +870,7 @@ def value_of(future: Any) -> Any:
 
 TEXT_FRAME, JSON_FRAME = 0xA55A0003, 0xA55A0002  # types of a log frame
 DATE = "%Y-%m-%dT%H:%M:%S"
-CURRENT: ContextVar[Invocation] = ContextVar(
-    "invocation"
-)  # several may be in work at once, each in a context of its own
+CURRENT: ContextVar[Invocation] = ContextVar("invocation")  # each of several at once has a context of its own
 
 
 class Output(io.BufferedWriter):
@@ -896,7 +895,9 @@ class Log:
     """The function's log: standard output, or frames on a file descriptor if Lambda gives one."""
 
     together = False  # whether several invocations are in work at once
-    process_lock = -1  # a descriptor to lock, if several processes write to this log
+    lock_processes: Callable[[int], Any] = staticmethod(
+        lambda command: None
+    )  # replaced where several write to this log
 
     def __init__(self) -> None:
         self.json = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").lower() == "json"
@@ -905,22 +906,10 @@ class Log:
         self.framed = fd.isdecimal()
         self._fd = int(fd) if self.framed else 1
         self._latest = Invocation({REQUEST_ID: ""}, b"")  # none yet
-        self._renew_lock()
-        os.register_at_fork(after_in_child=self._renew_lock)  # another thread of the parent's may hold it
+        self._lock = lock = RLock()  # a signal handler may log in the middle of a record
+        os.register_at_fork(after_in_child=lock._at_fork_reinit)  # type: ignore[attr-defined] # another thread held it
         sys.stdout = sys.__stdout__ = unbuffered(sys.stdout, 1)  # type: ignore[misc]
         sys.stderr = sys.__stderr__ = unbuffered(sys.stderr, 2)  # type: ignore[misc]
-
-    def _renew_lock(self) -> None:
-        self._lock = RLock()  # a signal handler may log in the middle of a record
-
-    def connect(self, path: str) -> None:
-        """Have standard output and error go to a Unix socket, as Lambda wants it of several workers."""
-        provider = SocketType(AF_UNIX)
-        with suppress(OSError):  # there is none: standard output stays what it was
-            provider.connect(path)
-            os.dup2(provider.fileno(), 1)
-            os.dup2(provider.fileno(), 2)
-        provider.close()
 
     @property
     def invocation(self) -> Invocation:
@@ -939,41 +928,37 @@ class Log:
     def write(self, text: str, frame: int = TEXT_FRAME, level: int = 0) -> None:
         """Write a record as it is, in one piece however long it is."""
         data = text.encode(*UTF_8)
-        if self.framed:
+        if self.framed:  # 16 bytes before it: the type of frame, the length, the time in microseconds
             frame += 4 * (min(level // 10, 5) + 1) if level >= 10 else 0
-            microseconds = int(time() * 1_000_000)
-            data = frame.to_bytes(4, "big") + len(data).to_bytes(4, "big") + microseconds.to_bytes(8, "big") + data
+            data = (frame << 96 | len(data) << 64 | int(time() * 1_000_000)).to_bytes(16, "big") + data
         with self._lock, suppress(OSError):  # nobody may read it any more
-            if self.process_lock >= 0:
-                os.lockf(self.process_lock, os.F_LOCK, 0)
+            self.lock_processes(os.F_LOCK)
             try:
                 while data:
                     data = data[os.write(self._fd, data) :]
             finally:
-                if self.process_lock >= 0:
-                    os.lockf(self.process_lock, os.F_ULOCK, 0)
+                self.lock_processes(os.F_ULOCK)
 
     def failure(self, failure: Failure) -> None:
         """Write an uncaught error. On standard output `\\r` keeps its lines together as one record."""
-        if self.json:
-            more = {"traceback": failure.traceback} if failure.traceback else {}
-            fields = {"timestamp": strftime(DATE + "Z", gmtime()), "level": "ERROR", **failure.report, **more}
-            return self.write(encode_json(fields) + ("" if self.framed else "\n"), JSON_FRAME, 40)
+        more = {"traceback": failure.traceback} if failure.traceback else {}
         text = failure.traceback or "".join(failure.stack and ["Traceback (most recent call last):\n", *failure.stack])
         first = f"[ERROR] {failure.type}: {failure.message}" if failure.message else f"[ERROR] {failure.type}"
         # Indented by no-break spaces, as Lambda's console drops ordinary ones.
         lines = [first, *(re.sub("^ +", lambda spaces: "\xa0" * len(spaces[0]), line) for line in text.splitlines())]
-        return self.write("\n".join(lines) if self.framed else "\r".join(lines) + "\n", TEXT_FRAME, 40)
+        self._report(40, {"level": "ERROR", **failure.report, **more}, ("\n" if self.framed else "\r").join(lines))
 
     def warning(self, message: str) -> None:
         """Write a word of the runtime's own, in the form of a logging record."""
         now, request_id = time(), self.invocation.request_id
-        stamp = strftime(DATE, gmtime(now))
+        fields = {"level": "WARNING", "message": message, "logger": "runtime", "requestId": request_id}
+        stamp = f"{strftime(DATE, gmtime(now))}.{int(now % 1 * 1000):03d}Z"
+        self._report(30, fields, f"[WARNING]\t{stamp}\t{request_id}\t{message}")
+
+    def _report(self, level: int, fields: dict[str, Any], text: str) -> None:
         if self.json:
-            fields = {"timestamp": stamp + "Z", "level": "WARNING", "message": message, "logger": "runtime"}
-            return self.write(encode_json({**fields, "requestId": request_id}) + "\n", JSON_FRAME, 30)
-        text = f"[WARNING]\t{stamp}.{int(now % 1 * 1000):03d}Z\t{request_id}\t{message}\n"
-        return self.write(text, TEXT_FRAME, 30 if self.level else 0)
+            text = encode_json({"timestamp": strftime(DATE + "Z", gmtime()), **fields})
+        self.write(text if self.framed else text + "\n", JSON_FRAME if self.json else TEXT_FRAME, level)
 
 
 # What AWS's client has imported before any user code runs. A file of such a name beside the handler is passed over.
@@ -997,23 +982,14 @@ class StandardLibrary:
         wanted = name in STANDARD or (path is None and self.importing)
         spec: Any = PathFinder.find_spec(name, self.path) if wanted else None
         if spec and name == "logging" and self.log:
-            spec.loader, self.log = LoggingLoader(spec.loader, self.log), None
+            log, self.log, load = self.log, None, spec.loader.exec_module
+
+            def exec_module(module: Any) -> None:
+                load(module)
+                set_up_logging(module, log)
+
+            spec.loader.exec_module = exec_module
         return spec
-
-
-class LoggingLoader:
-    """Loads `logging` as its own loader would, then sets it up."""
-
-    def __init__(self, loader: Any, log: Log) -> None:
-        self.loader, self.log = loader, log
-
-    def create_module(self, spec: Any) -> None:
-        pass
-
-    def exec_module(self, module: Any) -> None:
-        module.__spec__.loader = module.__loader__ = self.loader
-        exec(self.loader.get_code("logging"), vars(module))
-        set_up_logging(module, self.log)
 
 
 def import_standard(name: str) -> Any:
@@ -1030,7 +1006,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
 
     def add_ids(record: Any) -> bool:  # a filter, as users copy it to handlers of their own
         record.aws_request_id = log.invocation.request_id
-        record.tenant_id = log.invocation.headers.get(TENANT_ID)
+        record.tenant_id = log.invocation.headers.get(TENANT_ID) or None
         return True
 
     class JsonFormatter(logging.Formatter):  # type: ignore[misc]
@@ -1038,25 +1014,21 @@ def set_up_logging(logging: Any, log: Log) -> None:
         known |= {"timestamp", "level", "logger", "stackTrace", "errorType", "errorMessage", "requestId", "location"}
 
         def format(self, record: Any) -> str:
+            kind, error, frames = record.exc_info or (None, None, None)
             fields = {
                 "timestamp": self.formatTime(record, self.datefmt),
                 "level": logging.getLevelName(min(record.levelno // 10, 5) * 10),
                 "message": record.msg if isinstance(record.msg, dict) and not record.args else record.getMessage(),
                 "logger": record.name,
+                "stackTrace": kind and import_standard("traceback").format_tb(frames),
+                "errorType": kind and kind.__name__,
+                "errorMessage": kind and str(error),
+                "requestId": getattr(record, "aws_request_id", None),
+                "location": kind and f"{record.pathname}:{record.funcName}:{record.lineno}",
+                "tenantId": getattr(record, "tenant_id", None),
+                **{name: value for name, value in vars(record).items() if name not in self.known},
             }
-            if record.exc_info and record.exc_info[0]:
-                kind, error, frames = record.exc_info
-                fields["stackTrace"] = import_standard("traceback").format_tb(frames)
-                fields["errorType"], fields["errorMessage"] = kind.__name__, str(error)
-            fields["requestId"] = getattr(record, "aws_request_id", None)
-            if "stackTrace" in fields:
-                fields["location"] = f"{record.pathname}:{record.funcName}:{record.lineno}"
-            if getattr(record, "tenant_id", None):
-                fields["tenantId"] = record.tenant_id
-            extra = {
-                name: value for name, value in vars(record).items() if name not in self.known and value is not None
-            }
-            return encode_json_or_str({**fields, **extra}) + "\n"
+            return encode_json_or_str({name: value for name, value in fields.items() if value is not None}) + "\n"
 
     class LambdaLoggerHandler(logging.Handler):  # type: ignore[misc]
         def emit(self, record: Any) -> None:
@@ -1069,9 +1041,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
                 self.handleError(record)
 
     if log.json or log.level:
-        LambdaLoggerHandler.__name__ = (
-            "LambdaLoggerHandlerWithFrameType"  # the name by which Datadog's library knows it
-        )
+        LambdaLoggerHandler.__name__ += "WithFrameType"  # the name by which Datadog's library knows it
     line = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
     handler = LambdaLoggerHandler()
     handler.setFormatter(JsonFormatter(datefmt=DATE + "Z") if log.json else logging.Formatter(line, DATE))
@@ -1142,8 +1112,13 @@ def work(
     api = PatientAPI(address) if count else RuntimeAPI(address)
     shutdown.install()
     provider = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", "")
-    if count and provider:
-        log.connect(provider)
+    if count and provider:  # a Unix socket, to which Lambda wants all output of a worker to go
+        with suppress(OSError):  # there is none: it goes where it did
+            connection = SocketType(AF_UNIX)
+            connection.connect(provider)
+            os.dup2(connection.fileno(), 1)
+            os.dup2(connection.fileno(), 2)
+            connection.close()
     try:
         handler = load_handler(name)
     except BaseException as error:
@@ -1349,7 +1324,8 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
     if all workers fail to start, or if one finds that the Runtime API is gone.
     """
     if hasattr(os, "memfd_create"):
-        log.process_lock = os.memfd_create("log")
+        lock = os.memfd_create("log")
+        log.lock_processes = lambda command: os.lockf(lock, command, 0)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     workers: dict[int, tuple[int, float]] = {}  # by process id: number, time of the start
