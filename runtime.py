@@ -490,9 +490,13 @@ class CognitoIdentity(Fields): ...  # who authorized the request
 
 
 CLIENT_FIELDS = ("installation_id", "app_title", "app_version_name", "app_version_code", "app_package_name")
-VARIABLES = ("log_group_name", "log_stream_name", "function_name", "function_memory_size", "function_version")
-FUNCTION = {name: os.environ.get(f"AWS_LAMBDA_{name.upper()}") for name in VARIABLES}  # the same for all invocations
-FUNCTION["memory_limit_in_mb"] = FUNCTION.pop("function_memory_size")
+FUNCTION = {  # the same for all invocations
+    "log_group_name": os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME"),
+    "log_stream_name": os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME"),
+    "function_name": os.environ.get("AWS_LAMBDA_FUNCTION_NAME"),
+    "memory_limit_in_mb": os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),
+    "function_version": os.environ.get("AWS_LAMBDA_FUNCTION_VERSION"),
+}
 
 
 class LambdaContext(Fields):
@@ -518,9 +522,14 @@ class LambdaContext(Fields):
         identity, pool = sent.get("cognitoIdentityId"), sent.get("cognitoIdentityPoolId")
         self.identity = CognitoIdentity(cognito_identity_id=identity, cognito_identity_pool_id=pool)
         self.tenant_id = headers.get(TENANT_ID) or None
-        self.trace_id = headers.get(TRACE_ID)  # the environment has it only if one invocation at a time is in work
+        self._trace_id = headers.get(TRACE_ID)
         deadline = headers.get(DEADLINE_MS, "")
         self._epoch_deadline_time_in_ms = int(deadline) if deadline.isdecimal() else 0  # AWS's name; people use it
+
+    @property
+    def trace_id(self) -> str | None:
+        """The X-Ray trace header. The environment has it only if one invocation at a time is in work."""
+        return self._trace_id
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda ends this invocation; never negative, 0 if no deadline is known."""
@@ -592,7 +601,11 @@ def load_handler(name: str) -> Handler:
     raise RuntimeFailure("HandlerNotFound", f"Handler '{function}' missing on module '{path}'{what}")
 
 
-decode_json = JSONDecoder(parse_constant=int).decode  # NaN and Infinity are a ValueError, as they are not JSON
+def refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+decode_json = JSONDecoder(parse_constant=refuse_constant).decode
 encode_json = JSONEncoder(ensure_ascii=False).encode
 encode_json_quickly = JSONEncoder(ensure_ascii=False, check_circular=False).encode  # a cycle is a RecursionError, too
 encode_json_in_ascii = JSONEncoder().encode
@@ -655,7 +668,7 @@ def as_json(value: Any) -> str:
     """
     try:
         text = encode_json_quickly(value)
-        if "[" in text and type(value) is not str:
+        if type(value) is not str and ("[" in text or type(value) is not dict):
             marshal.dumps(value)
         return text
     except RecursionError:
@@ -676,12 +689,15 @@ def simplify(value: Any, mark: str, place: str) -> Any:
         return f"{mark}{'NaN' if value.is_nan() else value}"
     if callable(getattr(value, "_asdict", None)):
         value = value._asdict()
+        if not isinstance(value, dict):
+            raise TypeError(f"_asdict() must return a dict, not {type(value).__name__}")
     if isinstance(value, dict):
         plain = ((key.decode() if isinstance(key, bytes) else key, item) for key, item in value.items())
         return {key: simplify(item, mark, f"{place}[{key!r}]") for key, item in plain}
     if isinstance(value, (list, tuple)):
         return [simplify(item, mark, f"{place}[{index}]") for index, item in enumerate(value)]
-    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable ({place})")
+    where = "" if place == "result" else f" ({place})"
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable{where}")
 
 
 class Failure:
@@ -1049,6 +1065,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
 
     class JsonFormatter(logging.Formatter):  # type: ignore[misc]
         known = {*vars(logging.makeLogRecord({})), "message", "asctime", "aws_request_id", "tenant_id"} - {"taskName"}
+        known |= {"timestamp", "level", "logger", "stackTrace", "errorType", "errorMessage", "requestId", "location"}
 
         def format(self, record: Any) -> str:
             fields = {
@@ -1069,7 +1086,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
             extra = {
                 name: value for name, value in vars(record).items() if name not in self.known and value is not None
             }
-            return encode_json_or_str({**fields, **extra, **fields}) + "\n"
+            return encode_json_or_str({**fields, **extra}) + "\n"
 
     class LambdaLoggerHandler(logging.Handler):  # type: ignore[misc]
         def emit(self, record: Any) -> None:
@@ -1387,8 +1404,12 @@ def supervise(name: str, count: int, work: Callable[[int, Callable[[int], Any]],
     def stop(*_: Any) -> None:
         nonlocal status
         status = status or 0
-        kill(signal.SIGTERM)
-        start_new_thread(lambda: (sleep(EXIT_LIMIT), kill(signal.SIGKILL)), ())  # type: ignore[func-returns-value]
+        start_new_thread(end_workers, ())
+
+    def end_workers() -> None:
+        for pause, number in ((0.05, signal.SIGTERM), (EXIT_LIMIT, signal.SIGKILL)):
+            sleep(pause)  # at first, as a SIGTERM to the whole process group has reached them already
+            kill(number)
 
     def kill(number: int) -> None:
         for pid in [*workers]:
