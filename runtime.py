@@ -1183,12 +1183,14 @@ def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tel
         pass_snapshot(api, log)
     if is_async(handler) and number:
         return  # the first worker serves all
-    if not shutdown.is_installed() and not number:
-        # The user's module waits for SIGTERM, and Lambda sends it only if there is an extension.
+    if not shutdown.is_installed():
+        # The user's module waits for SIGTERM, and Lambda sends it only if there is an extension. Of several workers the
+        # first one registers: when it asks for an event, the time to register is over.
         try:
             start_new_thread(RuntimeAPI(address).extension_next, (api.register_extension(),))
         except RuntimeAPIError as error:
-            log.warning(f"There will be no SIGTERM, as the runtime cannot be registered as an extension: {error}")
+            if not count:
+                log.warning(f"There will be no SIGTERM, as the runtime cannot be registered as an extension: {error}")
     tell(READY_FOR_ALL if is_async(handler) else READY)
     loop = EventLoop()
     try:
