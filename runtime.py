@@ -1172,11 +1172,13 @@ def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tel
     provider = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", "")
     if count and provider:
         log.connect(provider)
+    failure = None
     try:
         handler = load_handler(name)
     except BaseException as error:
         shutdown.check()
         failure = Failure(error)
+    if failure:  # outside of the `except`: a tracker would report the error as one that is being handled
         tell_tracker("post_init_error", failure.report)
         give_up(failure, api.init_error, log, 1)
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
