@@ -251,8 +251,10 @@ class Response(HTTPResponse):
             fields[name.strip().lower()] = value.strip()
 
         # What http.client needs to know to read the body.
-        self.chunked, self.chunk_left = fields.get("transfer-encoding", "").lower() == "chunked", None
-        length = "0" if status in (204, 304) else fields.get("content-length")
+        bodiless = status in (204, 304)
+        self.chunked = fields.get("transfer-encoding", "").lower() == "chunked" and not bodiless
+        self.chunk_left = None
+        length = "0" if bodiless else fields.get("content-length")
         self.length = int(length) if length else None
         connection = fields.get("connection", "close" if version == "HTTP/1.0" else "").lower()
         self.will_close = "close" in connection or not (self.chunked or length)
