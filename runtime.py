@@ -510,9 +510,14 @@ class LambdaContext(Fields):
         identity, pool = sent.get("cognitoIdentityId"), sent.get("cognitoIdentityPoolId")
         self.identity = CognitoIdentity(cognito_identity_id=identity, cognito_identity_pool_id=pool)
         self.tenant_id = headers.get(TENANT_ID) or None
-        self.trace_id = headers.get(TRACE_ID)  # the environment has it only if one invocation at a time is in work
+        self._trace_id = headers.get(TRACE_ID)
         deadline = headers.get(DEADLINE_MS, "")
         self._epoch_deadline_time_in_ms = int(deadline) if deadline.isdecimal() else 0  # AWS's name; people use it
+
+    @property
+    def trace_id(self) -> str | None:
+        """The X-Ray trace header. The environment has it only if one invocation at a time is in work."""
+        return self._trace_id
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda ends this invocation; never negative, 0 if no deadline is known."""
@@ -1124,18 +1129,21 @@ def work(
     except BaseException as error:
         shutdown.check()
         failure = Failure(error)
+    if failure:  # outside of the `except`: a tracker would report the error as one that is being handled
         tell_tracker("post_init_error", failure.report)
         give_up(failure, api.init_error, log, 1)
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
         pass_snapshot(api, log)
     if is_async(handler) and number:
         return  # the first worker serves all
-    if not shutdown.is_installed() and not number:
-        # The user's module waits for SIGTERM, and Lambda sends it only if there is an extension.
+    if not shutdown.is_installed():
+        # The user's module waits for SIGTERM, and Lambda sends it only if there is an extension. Of several workers the
+        # first one registers: when it asks for an event, the time to register is over.
         try:
             start_new_thread(RuntimeAPI(address).extension_next, (api.register_extension(),))
         except RuntimeAPIError as error:
-            log.warning(f"There will be no SIGTERM, as the runtime cannot be registered as an extension: {error}")
+            if not count:
+                log.warning(f"There will be no SIGTERM, as the runtime cannot be registered as an extension: {error}")
     tell(READY_FOR_ALL if is_async(handler) else READY)
     loop = EventLoop()
     try:

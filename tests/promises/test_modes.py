@@ -285,11 +285,12 @@ class Ending(RuntimeTestCase):
 
     SOURCE = """
         import atexit, os, sys, time
-        atexit.register(lambda: print("atexit", os.getpid(), flush=True))
+        def say(text): print(f"{text} {os.getpid()}\\n", end="")  # one write: several processes do it at once
+        atexit.register(say, "atexit")
         def handler(event, context):
-            print("at work", os.getpid(), flush=True)
+            say("at work")
             try: time.sleep(60)
-            finally: print("finally", os.getpid(), flush=True)
+            finally: say("finally")
         """
 
     def check(self, source: str, count: int, workers: int, group: bool) -> None:

@@ -240,6 +240,11 @@ def no_runtime_update_warning(theirs: Seen) -> Seen:
     return replace(theirs, log="".join(record for record in records if "LAMBDA_WARNING: " not in record[:200]))
 
 
+def no_bare_traceback(theirs: Seen) -> Seen:
+    """the log of an error without frames: no "Traceback" with nothing below it, which looks like a cut log"""
+    return replace(theirs, log=re.sub(r"[\r\n]Traceback \(most recent call last\):\n(?=\n?\Z|\n?\S)", "\n", theirs.log))
+
+
 FOREIGN_FILE = r'File "(<frozen importlib|[^"]*/importlib/__init__\.py|[^"]*/awslambdaric/)'
 FOREIGN_FRAME = re.compile(rf"\s*{FOREIGN_FILE}")
 FOREIGN_FRAME_IN_LOG = re.compile(f"[\r\n]\xa0\xa0{FOREIGN_FILE}[^\r\n]*([\r\n]\xa0{{4}}[^\r\n]*)?")
@@ -278,6 +283,7 @@ RULES = (
     error_type_on_all_errors,
     init_errors_like_others,
     no_runtime_update_warning,
+    no_bare_traceback,
 )
 
 

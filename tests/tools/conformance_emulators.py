@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from http.client import IncompleteRead
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
@@ -427,8 +428,9 @@ def under_cargo_lambda(report: Report) -> None:
             answered = cargo.url("/large_with_prelude")
             expect((answered.status, len(answered.body)), (201, 7 * MB))
         with report.check("stream, cargo-lambda: an error behind the first item is in the log"):
-            answered = cargo.url("/fails")
-            expect((answered.status, answered.body), (201, b"begun"))
+            with suppress(IncompleteRead):  # it may cut the response, as it knows no trailers
+                answered = cargo.url("/fails")
+                expect((answered.status, answered.body), (201, b"begun"))
             until(lambda: "[ERROR] ValueError: ä\r" in cargo.log.partition("in fails_at_once")[2])
         with report.check("stream, cargo-lambda: a stream without a prelude is not for function URLs"):
             expect(cargo.url("/plain").status, 500)
@@ -706,6 +708,8 @@ def one_event_loop(report: Report, place: Namespace) -> None:
 
 
 def in_good_order(rie: ManagedRie, pids: set[int]) -> None:
+    for one in rie.at_once(0.1):  # so that all have begun to serve
+        one.result()
     expect(rie.output.count("Internal agent registered"), 1)
     started = rie.processes
     rie.end()

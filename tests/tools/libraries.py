@@ -79,8 +79,6 @@ LIBRARIES = (
     Library("xray", "X-Ray SDK", "aws-xray-sdk", 'daemon got(.|\n)*"annotations"'),
     Library(
         "sentry", "Sentry", "sentry-sdk", 'server got(.|\n)*"aws_lambda"(.|\n)*"transaction"',
-        differs="the same, but for `asctime`, which the text formatter does not leave in log records",
-        ours=[('"asctime":"<time>",', "")],
     ),
     Library(
         "sentry_init", "Sentry", "sentry-sdk", 'server got(.|\n)*"aws_lambda"', INIT_ERROR,
@@ -119,7 +117,7 @@ LIBRARIES = (
         "newrelic", "New Relic", "newrelic newrelic-lambda", '"aws.lambda.coldStart"(.|\n)*"Greeting"',
         env={"NEW_RELIC_SERVERLESS_MODE_ENABLED": "true", "NEW_RELIC_ACCOUNT_ID": "1"},
         aside=[
-            (r'"File \\"(<frozen runpy>|[^"\\]*(awslambdaric/\w+|/runtime)\.py)\\", [^"]*",', ""),
+            (r'"File \\"(<frozen runpy>|<string>|[^"\\]*(awslambdaric/\w+|/runtime)\.py)\\", [^"]*",', ""),
             (r'(\["Jars",\[)(\["[^"]*","[^"]*",\{\}\],?)*', r"\1"),  # modules, as a thread of its own finds them
             (r'\[\{"name":"Supportability/[^"]*","scope":""\},\[[^]]*\]\],?', ""),  # its own work: bytes and times
         ],
@@ -158,7 +156,7 @@ LIBRARIES = (
         "loguru", "loguru", "loguru", "An error has been caught(.|\n)*app:handler",
         aside=[
             (r"(awslambdaric\.bootstrap|__main__):\w+:\d+ (- An error has been caught in function) '\w+'", r"\2"),
-            (r'[> ] File "(<frozen runpy>|[^"]*(awslambdaric/\w+|/runtime)\.py)".*\n(    .*\n)*', ""),
+            (r'[> ] File "(<frozen runpy>|<string>|[^"]*(awslambdaric/\w+|/runtime)\.py)".*\n(    .*\n)*', ""),
         ],
     ),
     Library(
@@ -167,7 +165,11 @@ LIBRARIES = (
         ours=[(r'("tenant_id": null\})(?=[{[])', r"\1\n")],
     ),
     Library("pydantic", "pydantic", "pydantic", "ValidationError"),
-    Library("numpy", "NumPy", "numpy", "Runtime.MarshalError"),
+    Library(
+        "numpy", "NumPy", "numpy", "Runtime.MarshalError",
+        differs="the same, and the error says where in the result it is",
+        ours=[("ndarray is not JSON serializable", "ndarray is not JSON serializable (result['array'])")],
+    ),
     Library("orjson", "orjson", "orjson", "Type is not JSON serializable"),
     Library("gevent", "gevent", "gevent", "server got(.|\n)*GET /a"),
     Library("uvloop", "uvloop", "uvloop", "uvloop"),
