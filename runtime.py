@@ -510,14 +510,9 @@ class LambdaContext(Fields):
         identity, pool = sent.get("cognitoIdentityId"), sent.get("cognitoIdentityPoolId")
         self.identity = CognitoIdentity(cognito_identity_id=identity, cognito_identity_pool_id=pool)
         self.tenant_id = headers.get(TENANT_ID) or None
-        self._trace_id = headers.get(TRACE_ID)
+        self.trace_id = headers.get(TRACE_ID)  # the environment has it only if one invocation at a time is in work
         deadline = headers.get(DEADLINE_MS, "")
         self._epoch_deadline_time_in_ms = int(deadline) if deadline.isdecimal() else 0  # AWS's name; people use it
-
-    @property
-    def trace_id(self) -> str | None:
-        """The X-Ray trace header. The environment has it only if one invocation at a time is in work."""
-        return self._trace_id
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda ends this invocation; never negative, 0 if no deadline is known."""
@@ -900,9 +895,7 @@ class Log:
     """The function's log: standard output, or frames on a file descriptor if Lambda gives one."""
 
     together = False  # whether several invocations are in work at once
-    lock_processes: Callable[[int], Any] = staticmethod(
-        lambda command: None
-    )  # replaced where several write to this log
+    lock_processes: Any = staticmethod(lambda command: None)  # replaced if several processes write to this log
 
     def __init__(self) -> None:
         self.json = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").lower() == "json"
@@ -958,7 +951,7 @@ class Log:
         now, request_id = time(), self.invocation.request_id
         fields = {"level": "WARNING", "message": message, "logger": "runtime", "requestId": request_id}
         stamp = f"{strftime(DATE, gmtime(now))}.{int(now % 1 * 1000):03d}Z"
-        self._report(30, fields, f"[WARNING]\t{stamp}\t{request_id}\t{message}")
+        self._report(30 if self.json or self.level else 0, fields, f"[WARNING]\t{stamp}\t{request_id}\t{message}")
 
     def _report(self, level: int, fields: dict[str, Any], text: str) -> None:
         if self.json:
@@ -987,7 +980,7 @@ class StandardLibrary:
         wanted = name in STANDARD or (path is None and self.importing)
         spec: Any = PathFinder.find_spec(name, self.path) if wanted else None
         if spec and name == "logging" and self.log:
-            log, self.log, load = self.log, None, spec.loader.exec_module
+            log, self.log, load = self.log, None, spec.loader.exec_module  # only once: a reload is the user's affair
 
             def exec_module(module: Any) -> None:
                 load(module)
@@ -1070,21 +1063,17 @@ def main() -> None:
     address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
     name = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("_HANDLER", "")
     if not address:
-        raise SystemExit(
-            "AWS_LAMBDA_RUNTIME_API is not set. Lambda sets it; to run a function locally, try `make invoke`"
-        )
+        raise SystemExit("AWS_LAMBDA_RUNTIME_API is not set. It is Lambda's address; to run locally, use `make invoke`")
     # Freed memory of up to twice the largest piece freed so far stays with glibc (mallopt(3), M_MMAP_THRESHOLD). After
     # this piece large events reuse theirs; to get it from the system each time takes up to a third of their CPU time.
     bytes(16 << 20)
     log = LambdaContext._log = Log()
-    finder = StandardLibrary(set_up_path(), log)
-    sys.meta_path.insert(0, finder)
+    sys.meta_path.insert(0, StandardLibrary(set_up_path(), log))
     if "logging" in sys.modules:  # a sitecustomize.py or a .pth file was first
-        finder.log = None
         set_up_logging(sys.modules["logging"], log)
-    count = os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "")
-    if count.isdecimal() and int(count):
-        supervise(name, int(count), partial(work, name, address, log, int(count)), log)
+    count = int(os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY") or 0)
+    if count:
+        supervise(name, count, partial(work, name, address, log, count), log)
     work(name, address, log)
 
 
@@ -1110,30 +1099,19 @@ def set_up_path() -> list[str]:
     return own
 
 
-def work(
-    name: str, address: str, log: Log, count: int = 0, number: int = 0, tell: Callable[[bytes], Any] = len
-) -> None:
+def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tell: Any = len) -> None:
     """Init, then serve. Ends by what it raises. If it is one of `count` workers, it tells how it is doing."""
     api = PatientAPI(address) if count else RuntimeAPI(address)
     shutdown.install()
     provider = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", "")
-    if count and provider:  # a Unix socket, to which Lambda wants all output of a worker to go
+    if count and provider:  # a Unix socket, to which all that a worker prints has to go
         with suppress(OSError):  # there is none: it goes where it did
             connection = SocketType(AF_UNIX)
             connection.connect(provider)
             os.dup2(connection.fileno(), 1)
             os.dup2(connection.fileno(), 2)
             connection.close()
-    try:
-        handler = load_handler(name)
-    except BaseException as error:
-        shutdown.check()
-        failure = Failure(error)
-    if failure:  # outside of the `except`: a tracker would report the error as one that is being handled
-        tell_tracker("post_init_error", failure.report)
-        give_up(failure, api.init_error, log, 1)
-    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-        pass_snapshot(api, log)
+    handler = init(name, api, log)
     if is_async(handler) and number:
         return  # the first worker serves all
     if not shutdown.is_installed():
@@ -1161,34 +1139,37 @@ def work(
         loop.close()
 
 
-def give_up(failure: Failure, report: Callable[[Failure], None], log: Log, status: int) -> NoReturn:
-    """Say in the log and to Lambda why there will be no invocations, and end."""
-    log.failure(failure)
-    try:
-        report(failure)
-    except RuntimeAPIError as error:
-        say(str(error))
-    raise SystemExit(status)
-
-
-def pass_snapshot(api: RuntimeAPI, log: Log) -> None:
-    """SnapStart: run the user's hooks before the snapshot and after the restore.
+def init(name: str, api: RuntimeAPI, log: Log) -> Handler:
+    """Import the handler. With SnapStart, also run the user's hooks before the snapshot and after the restore.
 
     https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
     """
-    hooks: Any = sys.modules.get("snapshot_restore_py")  # nobody registered one if it was not imported
-    report, status, kind = api.init_error, 64, "Runtime.BeforeSnapshotError"
+    phase, status, kind = "init", 1, ""  # what it means to fail here
     try:
-        for function, args, kwargs in reversed(hooks.get_before_snapshot() if hooks else ()):
-            function(*args, **kwargs)
-        api.restore_next()
-        report, status, kind = partial(api.init_error, phase="restore"), 65, "Runtime.AfterRestoreError"
-        for function, args, kwargs in hooks.get_after_restore() if hooks else ():
-            function(*args, **kwargs)
+        handler = load_handler(name)
+        if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+            hooks: Any = sys.modules.get("snapshot_restore_py")  # nobody registered one if it was not imported
+            status, kind = 64, "Runtime.BeforeSnapshotError"
+            for function, args, kwargs in reversed(hooks.get_before_snapshot() if hooks else ()):
+                function(*args, **kwargs)
+            api.restore_next()
+            phase, status, kind = "restore", 65, "Runtime.AfterRestoreError"
+            for function, args, kwargs in hooks.get_after_restore() if hooks else ():
+                function(*args, **kwargs)
+        return handler
     except RuntimeAPIError:
         raise
     except BaseException as error:
-        give_up(Failure(error, recorded_type=kind), report, log, status)
+        shutdown.check()
+        failure = Failure(error, recorded_type=kind)
+    # Outside of the `except`: a tracker would report the error as one that is being handled.
+    tell_tracker("post_init_error", failure.report)
+    log.failure(failure)
+    try:
+        api.init_error(failure, phase)
+    except RuntimeAPIError as error:
+        say(str(error))
+    raise SystemExit(status)
 
 
 class bootstrap:  # noqa: N801
@@ -1266,20 +1247,16 @@ def say(line: str) -> None:
 def end(action: Callable[[], Any]) -> NoReturn:
     """Call what ends by what it raises, and end the process: with all that an ordinary exit does, but for waiting for
     the user's threads. Lambda kills the process some 300 ms after SIGTERM; they would keep exit hooks from running."""
-    line, status = "", 0
-    held: list[BaseException] = []  # so that what it refers to is not cleared away now, with a ResourceWarning
+    reason: BaseException = SystemExit(0)
     try:
         action()
-    except SystemExit as error:
-        held.append(error)
-        if error.code is not None and not isinstance(error.code, int):
-            line = str(error)
-        status = 1 if line else (error.code or 0) & 0xFF  # type: ignore[operator]
     except BaseException as error:
-        held.append(error)
-        line, status = str(error) if isinstance(error, RuntimeAPIError) else f"{type(error).__name__}: {error}", 1
-    if line:
-        say(line)
+        reason = error  # it is kept: to clear away what it refers to would now bring ResourceWarnings
+    status: Any = reason.code if isinstance(reason, SystemExit) else reason
+    if status is not None and not isinstance(status, int):
+        say(str(status) if isinstance(status, (str, RuntimeAPIError)) else f"{type(status).__name__}: {status}")
+        status = 1
+    status = (status or 0) & 0xFF
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     exit_in_time(status)
@@ -1287,10 +1264,8 @@ def end(action: Callable[[], Any]) -> NoReturn:
         if "multiprocessing" in sys.modules:  # its exit hook waits for the children
             for child in sys.modules["multiprocessing"].active_children():
                 child.terminate()
-        threading = sys.modules.get("threading")
-        hooks = [*getattr(threading, "_threading_atexits", ())]  # of pools: they wait for what is in work
-        if threading and hooks:
-            thread = threading.Thread(target=lambda: [hook() for hook in reversed(hooks)], daemon=True)
+        for hook in reversed(getattr(sys.modules.get("threading"), "_threading_atexits", ())):
+            thread = sys.modules["threading"].Thread(target=hook, daemon=True)  # a pool's: it waits for what is in work
             thread.start()
             thread.join(0.2)
         import_standard("atexit")._run_exitfuncs()
