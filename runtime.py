@@ -120,7 +120,7 @@ PLAIN_TYPES = (dict, list, str, bytes, int, float, bool, type(None))  # of nearl
 def deliver(result: Any, invocation: Invocation, api: RuntimeAPI, log: Log, loop: EventLoop) -> Result | None:
     """Await, stream or encode a result, whichever it needs."""
     if hasattr(type(result), "__await__"):
-        result = value_of(loop.start(result))
+        result = loop.start(result).result()
     if hasattr(type(result), "__anext__"):
         result = loop.iterate(result)
     return stream(result, invocation, api, log) if hasattr(type(result), "__next__") else encode(result, as_result)
@@ -152,10 +152,10 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Res
 
 
 # ─── The Runtime API ────────────────────────────────────────────────────────────────────────────────────────────────
-# Each public method of RuntimeAPI is a call of the protocol. Nothing outside of this section knows HTTP.
+# Each public method of RuntimeAPI is a call of the protocol; its # is the place in AWS's documentation where it is
+# described. Nothing outside of this section knows HTTP.
 # https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
-API_VERSION, EXTENSION_API_VERSION = "2018-06-01", "2020-01-01"
 USER_AGENT = f"runtime.py/{__version__} Python/{sys.version.split()[0]}"  # Lambda records the first word
 
 # Headers of `next`, in lower case as they are looked up; then those of a response or an error.
@@ -223,12 +223,7 @@ class Response(client.HTTPResponse):
 
     def receive(self) -> None:
         """Read an answer. Raises ConnectionError if none comes, ValueError or HTTPException if it is cut or garbled."""
-        self.body = b""
-        self.begin()
-        self.body = self.read()
-
-    def begin(self) -> None:
-        status = 100
+        status, self.body = 100, b""
         while status < 200:  # interim answers, such as 100 Continue, are passed over
             size = self.fp.peek().find(b"\r\n\r\n") + 4  # usually the whole head has arrived
             head = self.fp.read(size) if size > 3 else b""
@@ -239,8 +234,6 @@ class Response(client.HTTPResponse):
                 head += line
             first, *lines = head[:-4].decode(*WIRE).split("\r\n")
             version, _, rest = first.partition(" ")
-            if not version.startswith("HTTP/1."):
-                raise ValueError(f"not an answer in HTTP/1: {first[:100]!r}")
             status = int(rest[:3])
         split = [line.partition(":") for line in lines]
         self.fields = fields = {name.strip().lower(): value.strip() for name, _, value in split}
@@ -253,6 +246,7 @@ class Response(client.HTTPResponse):
         connection = fields.get("connection", "close" if version == "HTTP/1.0" else "").lower()
         self.will_close = "close" in connection or not (self.chunked or length)
         self.status = status
+        self.body = self.read()
 
     def _close_conn(self) -> None:
         """http.client calls this after each body. The buffer is kept for the next answer."""
@@ -276,11 +270,11 @@ class RuntimeAPI(client.HTTPConnection):
             raise RuntimeAPIError(f"AWS_LAMBDA_RUNTIME_API={address}", "it should be like 127.0.0.1:9001")
         super().__init__(match[1])
         root = (match[2] or "").rstrip("/")
-        self._base, self._extension = f"{root}/{API_VERSION}/runtime", f"{root}/{EXTENSION_API_VERSION}/extension"
+        self._base, self._extension = f"{root}/2018-06-01/runtime", f"{root}/2020-01-01/extension"
         self._common = f" HTTP/1.1\r\nHost: {match[1]}\r\nUser-Agent: {USER_AGENT}\r\n"
 
     def next(self) -> Invocation:
-        """Wait for an event. https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-next"""
+        """Wait for an event: #runtimes-api-next"""
         request = f"GET {self._base}/invocation/next"
         self.streaming, self.idle = False, True
         while self._call(request).status == 204:  # an emulator without an event; Lambda would have waited
@@ -292,15 +286,12 @@ class RuntimeAPI(client.HTTPConnection):
         return Invocation(self.response.fields, body)
 
     def respond(self, invocation: Invocation, body: bytes, content_type: str) -> None:
-        """Send a result. https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-response"""
+        """Send a result: #runtimes-api-response"""
         request, echo = self._answer(invocation, "response")
         self._call(request, f"Content-Type: {content_type}\r\n{echo}", body)
 
     def fail(self, invocation: Invocation, failure: Failure) -> None:
-        """Say that the handler failed; after a part of a stream its trailers say so.
-
-        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror
-        """
+        """Say that the handler failed; if a stream has begun, its trailers say so: #runtimes-api-invokeerror"""
         request, echo = self._answer(invocation, "error")
         if self.streaming:
             self.end_stream(failure)
@@ -308,10 +299,7 @@ class RuntimeAPI(client.HTTPConnection):
             self._call(request, failure.headers() + echo, failure.body())
 
     def init_error(self, failure: Failure, phase: str = "init") -> None:
-        """Say why there will be no invocations. The phase is "restore" if a snapshot was restored before.
-
-        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-initerror
-        """
+        """Say why there will be no invocations; in phase "restore" after a snapshot: #runtimes-api-initerror"""
         self._call(f"POST {self._base}/{phase}/error", failure.headers(), failure.body())
 
     def restore_next(self) -> None:
@@ -325,12 +313,6 @@ class RuntimeAPI(client.HTTPConnection):
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
         """
         self._stream, echo = self._answer(invocation, "response")
-        self.close()  # the kept connection may be stale, and a stream cannot be sent again
-        try:
-            self.connect()
-        except OSError as error:
-            raise RuntimeAPIError(self._stream, error) from None
-        self.streaming = True
         head = f"{self._stream}{self._common}{STREAMING}Content-Type: {content_type}\r\n{echo}\r\n".encode(*WIRE)
         self._send(head + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks if chunk))
 
@@ -426,6 +408,10 @@ class RuntimeAPI(client.HTTPConnection):
         connection as AWS's guide asks."""
         reason: Any = None if last else "Lambda hung up"
         try:
+            if not self.streaming:
+                self.close()  # the kept connection may be stale, and a stream cannot be sent again
+                self.connect()
+                self.streaming = True
             try:
                 self.sock.sendall(data, NO_SIGPIPE)
                 if not last:
@@ -468,14 +454,10 @@ class Fields:
         return f"{type(self).__name__}([{','.join(shown)}])"
 
 
-class ClientContext(Fields): ...  # what a mobile application sent: `custom` and `env` as they came, `client`
-
-
-class Client(Fields): ...  # the application itself, as its SDK describes it
-
-
-class CognitoIdentity(Fields): ...  # who authorized the request
-
+# What a mobile application sent, the application itself, and who authorized the request.
+ClientContext, Client, CognitoIdentity = (
+    type(name, (Fields,), {}) for name in ("ClientContext", "Client", "CognitoIdentity")
+)
 
 CLIENT_FIELDS = ("installation_id", "app_title", "app_version_name", "app_version_code", "app_package_name")
 FUNCTION = {  # the same for all invocations
@@ -654,7 +636,7 @@ def as_json(value: Any) -> str:
         return encode_json(value)  # it says whether it is a cycle, or too deep
     except (TypeError, ValueError):
         mark = os.urandom(16).hex()
-        return re.sub(f'"{mark}([^"]*)"', r"\1", encode_json(simplify(value, mark, "result")))
+        return re.sub(f'"{mark}([^"]*)"', r"\1", encode_json(simplify(value, mark, "")))
 
 
 def simplify(value: Any, mark: str, place: str) -> Any:
@@ -668,14 +650,12 @@ def simplify(value: Any, mark: str, place: str) -> Any:
         return f"{mark}{'NaN' if value.is_nan() else value}"
     if callable(getattr(value, "_asdict", None)):
         value = value._asdict()
-        if not isinstance(value, dict):
-            raise TypeError(f"_asdict() must return a dict, not {type(value).__name__}")
     if isinstance(value, dict):
         plain = ((key.decode() if isinstance(key, bytes) else key, item) for key, item in value.items())
         return {key: simplify(item, mark, f"{place}[{key!r}]") for key, item in plain}
     if isinstance(value, (list, tuple)):
         return [simplify(item, mark, f"{place}[{index}]") for index, item in enumerate(value)]
-    where = "" if place == "result" else f" ({place})"
+    where = place and f" (result{place})"
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable{where}")
 
 
@@ -745,7 +725,8 @@ def user_stack(error: BaseException) -> tuple[list[Any], list[str], str]:
         return [], [], ""
 
 
-NOT_THE_USERS = re.compile(rf"{re.escape(user_stack.__code__.co_filename)}$|.*\bimportlib\b").match
+OURS = re.escape(user_stack.__code__.co_filename)
+NOT_THE_USERS = re.compile(rf"{OURS}$|.*\bimportlib\b|.*/concurrent/futures/_base.py$").match
 
 
 # ─── Async ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -785,7 +766,7 @@ class EventLoop:
         loop, first = self.loop, self.loop.create_future()
 
         def work(call: Callable[[], Any]) -> None:
-            outcome = new_future()
+            outcome = import_standard("concurrent.futures").futures.Future()
             try:
                 outcome.set_result(call())
             except BaseException as error:
@@ -794,7 +775,7 @@ class EventLoop:
 
         for call in calls:
             loop.call_soon(start_new_thread, work, (call,))  # when the loop is running, as `lend` asks
-        return value_of(loop.run_until_complete(first))
+        return loop.run_until_complete(first).result()
 
     def lend(self, call: Callable[[], Any]) -> Any:
         """Make a call that waits for the loop, which runs in another thread meanwhile."""
@@ -802,7 +783,7 @@ class EventLoop:
 
     def start(self, awaitable: Awaitable[Any]) -> Any:
         """Begin to await on the loop. Returns a future of what comes of it."""
-        future = new_future()
+        future = import_standard("concurrent.futures").futures.Future()
 
         async def settle() -> None:
             try:
@@ -833,7 +814,7 @@ class EventLoop:
             for item, wanted in iter(handed.get, None):
                 yield item
                 self.loop.call_soon_threadsafe(lambda wanted=wanted: wanted.done() or wanted.set_result(None))
-            value_of(reading)
+            reading.result()
         except GeneratorExit:  # Lambda hung up, or cannot take this item
             self.loop.call_soon_threadsafe(wanted.cancel)
             reading.exception()  # waits
@@ -848,20 +829,6 @@ class EventLoop:
             if tasks:
                 self._loop.run_until_complete(import_standard("asyncio").wait(tasks, timeout=1))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-
-
-def new_future() -> Any:
-    return import_standard("concurrent.futures").futures.Future()
-
-
-def value_of(future: Any) -> Any:
-    """What a future has. Its own `result` would add a frame to the user's stack."""
-    try:
-        if future.exception():
-            raise future.exception()
-        return future.result()
-    finally:
-        del future  # an exception that knows this frame would keep itself alive
 
 
 # ─── Logging ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -974,20 +941,22 @@ class StandardLibrary:
 
     def __init__(self, path: list[str], log: Log) -> None:
         self.path = path  # the interpreter's own
-        self.log: Log | None = log
+        self.log: Any = log
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         wanted = name in STANDARD or (path is None and self.importing)
         spec: Any = PathFinder.find_spec(name, self.path) if wanted else None
         if spec and name == "logging" and self.log:
-            log, self.log, load = self.log, None, spec.loader.exec_module  # only once: a reload is the user's affair
-
-            def exec_module(module: Any) -> None:
-                load(module)
-                set_up_logging(module, log)
-
-            spec.loader.exec_module = exec_module
+            self.loader, spec.loader = spec.loader, self
         return spec
+
+    def create_module(self, spec: Any) -> None: ...  # as usual
+
+    def exec_module(self, module: Any) -> None:
+        log, self.log = self.log, None  # only once: a reload is the user's affair
+        module.__spec__.loader = module.__loader__ = self.loader
+        exec(self.loader.get_code("logging"), vars(module))  # a loader of zip files has no exec_module in Python 3.9
+        set_up_logging(module, log)
 
 
 def import_standard(name: str) -> Any:
@@ -1046,9 +1015,8 @@ def set_up_logging(logging: Any, log: Log) -> None:
     handler.addFilter(add_ids)
     logging.Formatter.converter = gmtime
     logging.root.addHandler(handler)
-    level = logging.getLevelName({"TRACE": "DEBUG"}.get(log.level, log.level))
-    if isinstance(level, int):
-        logging.root.setLevel(level)
+    with suppress(ValueError):  # there is no such level
+        logging.root.setLevel({"TRACE": "DEBUG"}.get(log.level, log.level))
 
 
 # ─── Start and end ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1205,7 +1173,8 @@ class Shutdown:
     def on_signal(self, *_: Any) -> None:
         if not self.requested:  # a second one must not cut short the clean-up that the first one began
             self.requested = True
-            exit_in_time(0)
+            with suppress(RuntimeError):  # there is no memory for a thread
+                start_new_thread(exit_in_time, (0,))
             raise SystemExit(0)
 
     def is_installed(self) -> bool:
@@ -1229,14 +1198,8 @@ shutdown = Shutdown()
 
 
 def exit_in_time(status: int) -> None:
-    """Let the process end soon, whatever hangs."""
-
-    def wait() -> None:
-        sleep(EXIT_LIMIT)
-        os._exit(status)
-
-    with suppress(RuntimeError):  # there is no memory for a thread
-        start_new_thread(wait, ())
+    sleep(EXIT_LIMIT)
+    os._exit(status)
 
 
 def say(line: str) -> None:
@@ -1259,15 +1222,16 @@ def end(action: Callable[[], Any]) -> NoReturn:
     status = (status or 0) & 0xFF
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    exit_in_time(status)
+    with suppress(RuntimeError):
+        start_new_thread(exit_in_time, (status,))
     with suppress(BaseException):
-        if "multiprocessing" in sys.modules:  # its exit hook waits for the children
-            for child in sys.modules["multiprocessing"].active_children():
-                child.terminate()
         for hook in reversed(getattr(sys.modules.get("threading"), "_threading_atexits", ())):
             thread = sys.modules["threading"].Thread(target=hook, daemon=True)  # a pool's: it waits for what is in work
             thread.start()
             thread.join(0.2)
+        if "multiprocessing" in sys.modules:  # its exit hook waits for the children
+            for child in sys.modules["multiprocessing"].active_children():
+                child.terminate()
         import_standard("atexit")._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):  # they may be the user's own
             stream.flush()
@@ -1315,9 +1279,8 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
     told, status = b"", None
 
     def start(number: int, pause: int = 0) -> None:
-        signal.pthread_sigmask(
-            signal.SIG_BLOCK, [signal.SIGTERM]
-        )  # until the child is known, or has no handler of ours
+        # A SIGTERM waits until the child is known here, and has no handler of ours there.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         pid = os.fork()
         workers[pid] = number, monotonic()
         if not pid:
@@ -1359,9 +1322,8 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
         if status is None and (GAVE_UP in told or not (workers or wanted)):
             status = 1
             stop()
-        for number in [*missing] if status is None else ():
-            if number < wanted:
-                start(number, missing.pop(number))
+        for number in [one for one in missing if one < wanted and status is None]:
+            start(number, missing.pop(number))
     raise SystemExit(status)
 
 
@@ -1390,9 +1352,9 @@ def serve_together(count: int, address: str, handler: Handler, log: Log, loop: E
     finally:
         PatientAPI.closing = True
         loop.close()  # what is in work is cancelled, so that `serve` reports it
-        until = monotonic() + 1
-        while not shutdown.requested and not all(api.idle for api in apis) and monotonic() < until:
-            sleep(0.01)
+        for _ in range(100):  # a second at most
+            if not (shutdown.requested or all(api.idle for api in apis)):
+                sleep(0.01)
 
 
 def carry_context() -> None:
