@@ -49,7 +49,6 @@ from time import gmtime, monotonic, sleep, strftime, time
 TYPE_CHECKING = False  # typing is slow to import, and only a type checker needs it
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
-    from http import client
     from typing import Any, Callable, NoReturn, Union
 
     Handler = Callable[[Any, "LambdaContext"], Any]
@@ -198,8 +197,8 @@ def import_http_client() -> Any:
     return __import__("http.client").client
 
 
-if not TYPE_CHECKING:
-    client = import_http_client()
+client: Any = import_http_client()
+client.MAXAMOUNT = sys.maxsize  # Python 3.9 reads a body in pieces of this size; the memory of many stays in use
 
 
 class RuntimeAPIError(Exception):
@@ -210,7 +209,7 @@ class RuntimeAPIError(Exception):
         self.status = status
 
 
-class Response(client.HTTPResponse):
+class Response(client.HTTPResponse):  # type: ignore[misc]
     """The answers on a connection, one after another: `status`, `fields` (headers, names in lower case), `body`.
 
     http.client reads the bodies. The heads are read here, because its way through email takes ten times as long.
@@ -252,7 +251,7 @@ class Response(client.HTTPResponse):
         """http.client calls this after each body. The buffer is kept for the next answer."""
 
 
-class RuntimeAPI(client.HTTPConnection):
+class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
     """The calls of the Runtime API. The connection is kept open: a new one costs more than all the rest of a call.
 
     `address` is host:port, as Lambda gives it; emulators also give http://host:port/prefix. All calls raise
@@ -261,8 +260,6 @@ class RuntimeAPI(client.HTTPConnection):
 
     fatal = range(500, 600)  # statuses on which Lambda wants the process to exit
     streaming = idle = False
-    sock: Any
-    response: Any
 
     def __init__(self, address: str) -> None:
         match = re.fullmatch(r"(?:http://)?([\w.-]+(?::\d+)?|\[[\w.:]+\]:\d+)(/[!-~]*)?", address.strip(), re.I | re.A)
