@@ -217,6 +217,9 @@ def untouched(aws: Aws, words: Sequence[str], answer: str) -> str:
 
 
 @unittest.skipUnless(shutil.which("make"), "there is no make")
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup a shell could not trap it
+
+
 class VerifyOnAws(unittest.TestCase):
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
