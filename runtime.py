@@ -884,12 +884,14 @@ CURRENT: ContextVar[Invocation] = ContextVar(
 )  # several may be in work at once, each in a context of its own
 
 
-class Output(io.BufferedWriter):
-    """What is written is out at once: a time-out loses nothing, and child processes print in order."""
+class Output(io.FileIO):
+    """Without a buffer, what is written is out: a time-out loses nothing, and child processes print in order."""
 
     def write(self, data: Any) -> int:
-        size = super().write(data)
-        self.flush()
+        done = size = len(data)
+        while data and done:  # a signal may cut a long write short
+            done = io.FileIO.write(self, data) or 0
+            data = data[done:]
         return size
 
 
@@ -897,9 +899,9 @@ def unbuffered(stream: Any, fd: int) -> Any:
     if not isinstance(stream, io.TextIOWrapper):  # there is none, or a sitecustomize.py has its own
         return stream
     stream.flush()
-    raw = io.FileIO(fd, "w", closefd=False)
-    raw.name = stream.name
-    return io.TextIOWrapper(Output(raw), stream.encoding, stream.errors, write_through=True)
+    output: Any = Output(fd, "w", closefd=False)
+    output.name = stream.name
+    return io.TextIOWrapper(output, stream.encoding, stream.errors, write_through=True)
 
 
 class Log:
@@ -953,12 +955,14 @@ class Log:
             frame += 4 * (min(level // 10, 5) + 1) if level >= 10 else 0
             microseconds = int(time() * 1_000_000)
             data = frame.to_bytes(4, "big") + len(data).to_bytes(4, "big") + microseconds.to_bytes(8, "big") + data
-        with self._lock, suppress(OSError):  # nobody may read it any more
-            if self.process_lock >= 0:
-                os.lockf(self.process_lock, os.F_LOCK, 0)
+        with self._lock:
             try:
+                if self.process_lock >= 0:
+                    os.lockf(self.process_lock, os.F_LOCK, 0)
                 while data:
                     data = data[os.write(self._fd, data) :]
+            except OSError:  # nobody reads it any more
+                pass
             finally:
                 if self.process_lock >= 0:
                     os.lockf(self.process_lock, os.F_ULOCK, 0)
@@ -1039,8 +1043,8 @@ def set_up_logging(logging: Any, log: Log) -> None:
     """Give the root logger the handler, filter and level that it has on Lambda."""
 
     def add_ids(record: Any) -> bool:  # a filter, as users copy it to handlers of their own
-        record.aws_request_id = log.invocation.request_id
-        record.tenant_id = log.invocation.headers.get(TENANT_ID)
+        invocation = log.invocation
+        record.aws_request_id, record.tenant_id = invocation.request_id, invocation.headers.get(TENANT_ID)
         return True
 
     class JsonFormatter(logging.Formatter):  # type: ignore[misc]

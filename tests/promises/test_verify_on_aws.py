@@ -216,10 +216,10 @@ def untouched(aws: Aws, words: Sequence[str], answer: str) -> str:
     return answer
 
 
-@unittest.skipUnless(shutil.which("make"), "there is no make")
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup a shell could not trap it
 
 
+@unittest.skipUnless(shutil.which("make"), "there is no make")
 class VerifyOnAws(unittest.TestCase):
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
