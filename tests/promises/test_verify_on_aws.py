@@ -216,7 +216,9 @@ def untouched(aws: Aws, words: Sequence[str], answer: str) -> str:
     return answer
 
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup a shell could not trap it
+for number in (signal.SIGHUP, signal.SIGINT):  # under nohup and in the background a shell could not trap them
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 
 @unittest.skipUnless(shutil.which("make"), "there is no make")
