@@ -1039,8 +1039,8 @@ def set_up_logging(logging: Any, log: Log) -> None:
                 "errorMessage": kind and str(error),
                 "requestId": getattr(record, "aws_request_id", None),
                 "location": kind and f"{record.pathname}:{record.funcName}:{record.lineno}",
+                **({"tenantId": record.tenant_id} if getattr(record, "tenant_id", None) else {}),
                 **{name: value for name, value in vars(record).items() if name not in self.known},
-                "tenantId": getattr(record, "tenant_id", None),
             }
             return encode_json_or_str({name: value for name, value in fields.items() if value is not None}) + "\n"
 
