@@ -216,6 +216,7 @@ class Response(client.HTTPResponse):  # type: ignore[misc]
     """
 
     status, body, _method = 0, b"", None
+    fields: dict[str, str]
 
     def __init__(self, sock: SocketType) -> None:
         self.fp: Any = io.BufferedReader(io.FileIO(sock.fileno(), closefd=False), 1 << 16)
@@ -234,8 +235,10 @@ class Response(client.HTTPResponse):  # type: ignore[misc]
             first, *lines = head[:-4].decode(*WIRE).split("\r\n")
             version, _, rest = first.partition(" ")
             status = int(rest[:3])
-        split = [line.partition(":") for line in lines]
-        self.fields = fields = {name.strip().lower(): value.strip() for name, _, value in split}
+        self.fields = fields = {}
+        for line in lines:
+            name, _, value = line.partition(":")
+            fields[name.strip().lower()] = value.strip()
 
         # What http.client needs to know to read the body.
         bodiless = status in (204, 304)
@@ -342,11 +345,11 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
 
     def connect(self) -> None:
         """Open the connection. http.client would do it by the user's `socket.socket`, which may be a proxy's."""
-        self.sock = SocketType(AF_INET6 if ":" in self.host else AF_INET)
-        self.sock.settimeout(None)  # `next` may block for hours, whatever socket.setdefaulttimeout() says
-        self.sock.connect((self.host, self.port))
-        self.sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-        self.response = Response(self.sock)
+        sock = SocketType(AF_INET6 if ":" in self.host else AF_INET)
+        sock.settimeout(None)  # `next` may block for hours, whatever socket.setdefaulttimeout() says
+        sock.connect((self.host, self.port))
+        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        self.sock, self.response = sock, Response(sock)
 
     def _answer(self, invocation: Invocation, call: str) -> tuple[str, str]:
         """The request of an answer, and the header that it repeats if the invocation came with it."""
@@ -702,7 +705,10 @@ class Failure:
             text = dumps({"working_directory": directory, "exceptions": exceptions, "paths": paths})  # in ASCII
             if len(text) < XRAY_CAUSE_LIMIT:
                 return text
-            message, frames = message[: len(message) // 2], frames[(len(frames) + 1) // 2 :]
+            if len(message) > 1000:
+                message = message[: len(message) // 2]
+            else:
+                frames = frames[(len(frames) + 1) // 2 :]
 
 
 def user_stack(error: BaseException) -> tuple[list[Any], list[str], str]:
@@ -837,12 +843,14 @@ DATE = "%Y-%m-%dT%H:%M:%S"
 CURRENT: ContextVar[Invocation] = ContextVar("invocation")  # each of several at once has a context of its own
 
 
-class Output(io.BufferedWriter):
-    """What is written is out at once: a time-out loses nothing, and child processes print in order."""
+class Output(io.FileIO):
+    """Without a buffer, what is written is out: a time-out loses nothing, and child processes print in order."""
 
     def write(self, data: Any) -> int:
-        size = super().write(data)
-        self.flush()
+        done = size = len(data)
+        while data and done:  # a signal may cut a long write short
+            done = io.FileIO.write(self, data) or 0
+            data = data[done:]
         return size
 
 
@@ -850,9 +858,9 @@ def unbuffered(stream: Any, fd: int) -> Any:
     if not isinstance(stream, io.TextIOWrapper):  # there is none, or a sitecustomize.py has its own
         return stream
     stream.flush()
-    raw = io.FileIO(fd, "w", closefd=False)
-    raw.name = stream.name
-    return io.TextIOWrapper(Output(raw), stream.encoding, stream.errors, write_through=True)
+    output: Any = Output(fd, "w", closefd=False)
+    output.name = stream.name
+    return io.TextIOWrapper(output, stream.encoding, stream.errors, write_through=True)
 
 
 class Log:
@@ -893,11 +901,13 @@ class Log:
         if self.framed:  # 16 bytes before it: the type of frame, the length, the time in microseconds
             frame += 4 * (min(level // 10, 5) + 1) if level >= 10 else 0
             data = (frame << 96 | len(data) << 64 | int(time() * 1_000_000)).to_bytes(16, "big") + data
-        with self._lock, suppress(OSError):  # nobody may read it any more
-            self.lock_processes(os.F_LOCK)
+        with self._lock:
             try:
+                self.lock_processes(os.F_LOCK)
                 while data:
                     data = data[os.write(self._fd, data) :]
+            except OSError:  # nobody reads it any more
+                pass
             finally:
                 self.lock_processes(os.F_ULOCK)
 
@@ -969,8 +979,8 @@ def set_up_logging(logging: Any, log: Log) -> None:
     """Give the root logger the handler, filter and level that it has on Lambda."""
 
     def add_ids(record: Any) -> bool:  # a filter, as users copy it to handlers of their own
-        record.aws_request_id = log.invocation.request_id
-        record.tenant_id = log.invocation.headers.get(TENANT_ID) or None
+        invocation = log.invocation
+        record.aws_request_id, record.tenant_id = invocation.request_id, invocation.headers.get(TENANT_ID) or None
         return True
 
     class JsonFormatter(logging.Formatter):  # type: ignore[misc]
@@ -989,7 +999,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
                 "errorMessage": kind and str(error),
                 "requestId": getattr(record, "aws_request_id", None),
                 "location": kind and f"{record.pathname}:{record.funcName}:{record.lineno}",
-                "tenantId": getattr(record, "tenant_id", None),
+                **({"tenantId": record.tenant_id} if getattr(record, "tenant_id", None) else {}),
                 **{name: value for name, value in vars(record).items() if name not in self.known},
             }
             return encode_json_or_str({name: value for name, value in fields.items() if value is not None}) + "\n"
@@ -1283,6 +1293,7 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
         if not pid:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         if not pid:
             sleep(pause)
@@ -1312,6 +1323,8 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
         wanted = count if READY in told else 1 if READY_FOR_ALL in told else 0  # none is replaced before one is ready
         with suppress(ChildProcessError):  # all have ended
             for pid, code in iter(lambda: os.waitpid(-1, os.WNOHANG), (0, 0)):
+                if pid not in workers:  # a child of the wrapper script that has become this process
+                    continue
                 number, started = workers.pop(pid)
                 missing[number] = int(monotonic() - started < 1)
                 if number < wanted and status is None:
@@ -1327,8 +1340,9 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
 def looks_async(name: str) -> bool:
     """Whether the handler's source says `async def`: then its module need not be imported by all workers."""
     path, _, function = name.rpartition(".")
-    with suppress(OSError), open(f"{os.environ.get('LAMBDA_TASK_ROOT') or '.'}/{path.replace('.', '/')}.py") as file:
-        return bool(re.search(rf"^async def {re.escape(function)}\b", file.read(), re.MULTILINE))
+    source = f"{os.environ.get('LAMBDA_TASK_ROOT') or '.'}/{path.replace('.', '/')}.py"
+    with suppress(OSError), open(source, "rb") as file:
+        return bool(re.search(rb"^async def %b\b" % re.escape(function).encode(), file.read(), re.MULTILINE))
     return False
 
 
