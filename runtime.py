@@ -105,7 +105,10 @@ def invoke(handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, 
         kind = type(result)
         if kind in PLAIN_TYPES:
             return encode(result, as_result)  # type: ignore[no-any-return]
-        call = partial(deliver, result, invocation, api, log, loop)
+
+        def call() -> Result | None:
+            return deliver(result, invocation, api, log, loop)
+
         return loop.lend(call) if hasattr(kind, "__await__") or hasattr(kind, "__anext__") else call()
     except RuntimeAPIError:
         raise
@@ -970,7 +973,7 @@ class Log:
 STANDARD = frozenset(
     """bisect collections contextlib copyreg decimal enum functools heapq importlib json keyword linecache logging
     numbers operator re reprlib sre_compile sre_constants sre_parse string textwrap threading token tokenize traceback
-    types warnings weakref _colorize _decimal _json _pydecimal _weakrefset""".split()  # noqa: SIM905
+    types warnings weakref _colorize _decimal _json _pydecimal _weakrefset contextvars""".split()  # noqa: SIM905
 )
 
 
