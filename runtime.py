@@ -43,13 +43,13 @@ from _socket import AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, TCP_NODELAY, Socket
 from _thread import RLock, start_new_thread
 from contextlib import suppress
 from functools import partial
-from json import JSONDecoder, JSONEncoder
+from json import JSONDecoder, JSONEncoder, dumps
 from time import gmtime, monotonic, sleep, strftime, time
 
 TYPE_CHECKING = False  # typing is slow to import, and only a type checker needs it
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
-    from http.client import HTTPConnection, HTTPException, HTTPResponse
+    from http import client
     from typing import Any, Callable, NoReturn, Union
 
     Handler = Callable[[Any, "LambdaContext"], Any]
@@ -120,7 +120,7 @@ PLAIN_TYPES = (dict, list, str, bytes, int, float, bool, type(None))  # of nearl
 def deliver(result: Any, invocation: Invocation, api: RuntimeAPI, log: Log, loop: EventLoop) -> Result | None:
     """Await, stream or encode a result, whichever it needs."""
     if hasattr(type(result), "__await__"):
-        result = loop.run(result)
+        result = value_of(loop.start(result))
     if hasattr(type(result), "__anext__"):
         result = loop.iterate(result)
     return stream(result, invocation, api, log) if hasattr(type(result), "__next__") else encode(result, as_result)
@@ -158,21 +158,20 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Res
 API_VERSION, EXTENSION_API_VERSION = "2018-06-01", "2020-01-01"
 USER_AGENT = f"runtime.py/{__version__} Python/{sys.version.split()[0]}"  # Lambda records the first word
 
-# Headers of `next`, in lower case as they are looked up; those of a response or an error.
+# Headers of `next`, in lower case as they are looked up; then those of a response or an error.
 REQUEST_ID, INVOCATION_ID = "lambda-runtime-aws-request-id", "lambda-runtime-invocation-id"
 DEADLINE_MS, FUNCTION_ARN = "lambda-runtime-deadline-ms", "lambda-runtime-invoked-function-arn"
 CLIENT_CONTEXT, COGNITO_IDENTITY = "lambda-runtime-client-context", "lambda-runtime-cognito-identity"
 TRACE_ID, TENANT_ID, CONTENT_TYPE = "lambda-runtime-trace-id", "lambda-runtime-aws-tenant-id", "content-type"
+ERROR_TYPE, ERROR_BODY = "Lambda-Runtime-Function-Error-Type", "Lambda-Runtime-Function-Error-Body"
+XRAY_CAUSE = "Lambda-Runtime-Function-XRay-Error-Cause"
+STREAMING = f"""Lambda-Runtime-Function-Response-Mode: streaming\r
+Transfer-Encoding: chunked\r
+Trailer: {ERROR_TYPE}, {ERROR_BODY}\r\n"""
 
-ERROR_TYPE_HEADER = "Lambda-Runtime-Function-Error-Type"
-ERROR_BODY_HEADER = "Lambda-Runtime-Function-Error-Body"
-XRAY_CAUSE_HEADER = "Lambda-Runtime-Function-XRay-Error-Cause"
-STREAM_HEADERS = "Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n"
-TRAILER_HEADER = f"Trailer: {ERROR_TYPE_HEADER}, {ERROR_BODY_HEADER}\r\n"
 JSON, BYTES = "application/json", "application/octet-stream"
-WIRE = ("utf-8", "surrogateescape")  # headers go back in the bytes in which they came
 HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"  # a stream that begins with a prelude
-
+WIRE = ("utf-8", "surrogateescape")  # headers go back in the bytes in which they came
 PAUSES = (0.1, 0.2, 0.4, 0.8)  # seconds between attempts
 COPY_LIMIT = 1 << 14  # bytes; up to here joining head and body is quicker than sending both
 NO_SIGPIPE = 0x4000 if sys.platform == "linux" else 0  # MSG_NOSIGNAL, which Python has no name for
@@ -181,27 +180,26 @@ NO_SIGPIPE = 0x4000 if sys.platform == "linux" else 0  # MSG_NOSIGNAL, which Pyt
 def import_http_client() -> Any:
     """http.client without email, socket, ssl and urllib. They are 12 ms of a cold start of 40, and HTTP by hand needs
     none of them. Libraries that patch the user's http.client do not reach this one."""
-    package: Any = type(sys)("http")  # stands for itself, and for all that http.client uses while it is imported
-    package.__path__ = [os.path.join(os.path.dirname(os.__file__), "http")]
-    package.HTTPStatus = package.parser = package.message = package
-    package.Message, package.__members__ = object, {}
-    package.urlsplit = package.create_connection = package._GLOBAL_DEFAULT_TIMEOUT = None
+    stand_in: Any = type(sys)("http")  # for the package `http`, and for all that http.client uses from elsewhere
+    stand_in.__path__ = [os.path.join(os.path.dirname(os.__file__), "http")]
+    stand_in.HTTPStatus = stand_in.parser = stand_in.message = stand_in
+    stand_in.Message, stand_in.__members__ = object, {}
+    stand_in.urlsplit = stand_in.create_connection = stand_in._GLOBAL_DEFAULT_TIMEOUT = None
     names = ["http", "email", "email.parser", "email.message", "socket", "urllib", "urllib.parse", "ssl", "http.client"]
     real = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    sys.modules.update({**dict.fromkeys(names[:-2], package), "ssl": None})  # type: ignore[dict-item] # None: no ssl
+    sys.modules.update({**dict.fromkeys(names[:-2], stand_in), "ssl": None})  # type: ignore[dict-item] # None: no ssl
     try:
-        return __import__("http.client").client
-    except Exception:  # a Python whose http.client uses more
-        return None
+        with suppress(Exception):  # a Python whose http.client needs more than this
+            return __import__("http.client").client
     finally:
         for name in names:
             sys.modules.pop(name, None)
         sys.modules.update(real)
+    return __import__("http.client").client
 
 
 if not TYPE_CHECKING:
-    client = import_http_client() or __import__("http.client").client
-    HTTPConnection, HTTPException, HTTPResponse = client.HTTPConnection, client.HTTPException, client.HTTPResponse
+    client = import_http_client()
 
 
 class RuntimeAPIError(Exception):
@@ -212,7 +210,7 @@ class RuntimeAPIError(Exception):
         self.status = status
 
 
-class Response(HTTPResponse):
+class Response(client.HTTPResponse):
     """The answers on a connection, one after another: `status`, `fields` (headers, names in lower case), `body`.
 
     http.client reads the bodies. The heads are read here, because its way through email takes ten times as long.
@@ -240,7 +238,7 @@ class Response(HTTPResponse):
                 if not line:
                     raise ValueError("the answer is cut") if head else ConnectionResetError("there is no answer")
                 head += line
-            first, *lines = head[:-4].decode("utf-8", "surrogateescape").split("\r\n")
+            first, *lines = head[:-4].decode(*WIRE).split("\r\n")
             version, _, rest = first.partition(" ")
             if not version.startswith("HTTP/1."):
                 raise ValueError(f"not an answer in HTTP/1: {first[:100]!r}")
@@ -264,7 +262,7 @@ class Response(HTTPResponse):
         """http.client calls this after each body. The buffer is kept for the next answer."""
 
 
-class RuntimeAPI(HTTPConnection):
+class RuntimeAPI(client.HTTPConnection):
     """The calls of the Runtime API. The connection is kept open: a new one costs more than all the rest of a call.
 
     `address` is host:port, as Lambda gives it; emulators also give http://host:port/prefix. All calls raise
@@ -277,17 +275,13 @@ class RuntimeAPI(HTTPConnection):
     response: Any
 
     def __init__(self, address: str) -> None:
-        scheme, _, rest = address.strip().rpartition("://")
-        host, _, prefix = rest.partition("/")
-        try:
-            if scheme.lower() not in ("", "http") or not re.fullmatch("[!-~]+", host):
-                raise ValueError("it should be like 127.0.0.1:9001")
-            super().__init__(host)
-        except (ValueError, HTTPException) as error:
-            raise RuntimeAPIError(f"AWS_LAMBDA_RUNTIME_API={address}", str(error)) from None
-        root = f"/{prefix}".rstrip("/")
+        match = re.fullmatch(r"(?:http://)?([\w.-]+(?::\d+)?|\[[\w.:]+\]:\d+)(/[!-~]*)?", address.strip(), re.I | re.A)
+        if not match:
+            raise RuntimeAPIError(f"AWS_LAMBDA_RUNTIME_API={address}", "it should be like 127.0.0.1:9001")
+        super().__init__(match[1])
+        root = (match[2] or "").rstrip("/")
         self._base, self._extension = f"{root}/{API_VERSION}/runtime", f"{root}/{EXTENSION_API_VERSION}/extension"
-        self._common = f" HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\n"
+        self._common = f" HTTP/1.1\r\nHost: {match[1]}\r\nUser-Agent: {USER_AGENT}\r\n"
 
     def next(self) -> Invocation:
         """Wait for an event. https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-next"""
@@ -317,9 +311,17 @@ class RuntimeAPI(HTTPConnection):
         else:
             self._call(request, failure.headers() + echo, failure.body())
 
-    def init_error(self, failure: Failure) -> None:
-        """Say that there is no handler: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-initerror"""
-        self._call(f"POST {self._base}/init/error", failure.headers(), failure.body())
+    def init_error(self, failure: Failure, phase: str = "init") -> None:
+        """Say why there will be no invocations. The phase is "restore" if a snapshot was restored before.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-initerror
+        """
+        self._call(f"POST {self._base}/{phase}/error", failure.headers(), failure.body())
+
+    def restore_next(self) -> None:
+        """SnapStart: say that a snapshot may be taken. Returns in each process that is restored from it."""
+        self._call(f"GET {self._base}/restore/next")
+        self.close()  # the other end is not in the snapshot
 
     def stream(self, invocation: Invocation, content_type: str, *chunks: bytes) -> None:
         """Begin a response whose end is not known yet, with its first chunks.
@@ -333,31 +335,21 @@ class RuntimeAPI(HTTPConnection):
         except OSError as error:
             raise RuntimeAPIError(self._stream, error) from None
         self.streaming = True
-        head = f"{self._stream}{self._common}{STREAM_HEADERS}{TRAILER_HEADER}Content-Type: {content_type}\r\n{echo}\r\n"
-        body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks if chunk)
-        self._send_stream(head.encode(*WIRE) + body)
+        head = f"{self._stream}{self._common}{STREAMING}Content-Type: {content_type}\r\n{echo}\r\n".encode(*WIRE)
+        self._send(head + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks if chunk))
 
     def send_chunk(self, chunk: bytes) -> None:
         """Send the next part of a stream. An empty chunk would end it, and sends nothing."""
         if chunk:
-            self._send_stream(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            self._send(b"%x\r\n%b\r\n" % (len(chunk), chunk))
 
     def end_stream(self, failure: Failure | None = None) -> None:
         """End a stream. What went wrong goes into two trailers, which are headers behind the body."""
         trailers = ""
         if failure:
-            body = import_standard("binascii").b2a_base64(failure.body()).decode().strip()
-            trailers = f"{ERROR_TYPE_HEADER}: {failure.recorded_type}\r\n{ERROR_BODY_HEADER}: {body}\r\n"
-        self._send_stream(f"0\r\n{trailers}\r\n".encode(), last=True)
-
-    def restore_next(self) -> None:
-        """SnapStart: say that a snapshot may be taken. Returns in each process that is restored from it."""
-        self._call(f"GET {self._base}/restore/next")
-        self.close()  # the other end is not in the snapshot
-
-    def restore_error(self, failure: Failure) -> None:
-        """SnapStart: say that a hook failed after the restore."""
-        self._call(f"POST {self._base}/restore/error", failure.headers(), failure.body())
+            body = import_standard("binascii").b2a_base64(failure.body(), newline=False).decode()
+            trailers = f"{ERROR_TYPE}: {failure.recorded_type}\r\n{ERROR_BODY}: {body}\r\n"
+        self._send(f"0\r\n{trailers}\r\n".encode(), last=True)
 
     def register_extension(self) -> str:
         """Become an internal extension that wants no events; returns its identifier.
@@ -366,7 +358,7 @@ class RuntimeAPI(HTTPConnection):
         """
         headers = f"Lambda-Extension-Name: runtime.py\r\nContent-Type: {JSON}\r\n"
         response = self._call(f"POST {self._extension}/register", headers, b'{"events": []}')
-        return response.fields.get("lambda-extension-identifier", "")
+        return response.fields.get("lambda-extension-identifier", "")  # type: ignore[no-any-return]
 
     def extension_next(self, identifier: str) -> None:
         """Say that the extension is ready. It wants no events, so this never returns."""
@@ -383,26 +375,24 @@ class RuntimeAPI(HTTPConnection):
 
     def _answer(self, invocation: Invocation, call: str) -> tuple[str, str]:
         """The request of an answer, and the header that it repeats if the invocation came with it."""
-        request_id = invocation.request_id
+        request_id, nonce = invocation.request_id, invocation.headers.get(INVOCATION_ID)
         if not re.fullmatch("[A-Za-z0-9_-]+", request_id):  # an odd one stays one segment of the path
             request_id = "".join(f"%{byte:02X}" for byte in request_id.encode(*WIRE))
-        nonce = invocation.headers.get(INVOCATION_ID)
         echo = f"Lambda-Runtime-Invocation-Id: {nonce}\r\n" if nonce else ""
         return f"POST {self._base}/invocation/{request_id}/{call}", echo
 
-    def _call(self, request: str, headers: str = "", body: bytes = b"") -> Response:
-        """Send a request and read its answer. This is the one place that tries again.
+    def _call(self, request: str, headers: str = "", body: bytes = b"") -> Any:
+        """Send a request and return its answer. This is the one place that tries again.
 
         An attempt fails if the connection is refused, stale or cut, or if a signal handler of the user's raises in the
         middle. A GET is retried after a garbled answer too. A POST is not: any answer proves that it arrived.
         """
-        response: Any = None
         posted, sent = request.startswith("POST"), 0
         length = f"Content-Length: {len(body)}\r\n" if posted else ""
         head = f"{request}{self._common}{headers}{length}\r\n".encode(*WIRE)
         pieces = (head + body,) if len(body) < COPY_LIMIT else (head, body)
-        pauses = [*reversed(PAUSES)] if self.sock is None else [*reversed(PAUSES), 0]  # stale: one extra try, at once
-        while True:
+        for pause in (*PAUSES, None) if self.sock is None else (0, *PAUSES, None):  # stale: one extra try, at once
+            response = None
             try:
                 if self.sock is None:
                     self.connect()
@@ -417,44 +407,44 @@ class RuntimeAPI(HTTPConnection):
                 break
             except Exception as error:
                 self.close()
-                if posted and response and response.status:  # the rest of the answer does not matter
+                if posted and response and response.status:  # it arrived, and the rest of the answer does not matter
                     break
-                if not pauses or (posted and isinstance(error, (ValueError, HTTPException))):
+                if pause is None or (posted and isinstance(error, (ValueError, client.HTTPException))):
                     reason = error if sent else f"cannot reach {self.host}:{self.port}: {error}"
                     raise RuntimeAPIError(request, reason) from None
-            response = None
-            sleep(pauses.pop())
-        if response.will_close:
+                sleep(pause)
+        if self.response.will_close:
             self.close()
         # What is sent again is refused if it had arrived the first time.
-        if not (posted and sent > 1 and 400 <= response.status < 500 and response.status != 413):
+        if not (posted and sent > 1 and 400 <= self.response.status < 500 and self.response.status != 413):
             self._check(request)
-        return response  # type: ignore[no-any-return]
+        return self.response
 
     def _check(self, request: str) -> None:
         status, body = self.response.status, self.response.body[:500].decode("utf-8", "backslashreplace")
         if status >= 300:
             raise RuntimeAPIError(request, " ".join(f"{status} {body}".split()), status)
 
-    def _send_stream(self, data: bytes, last: bool = False) -> None:
+    def _send(self, data: bytes, last: bool = False) -> None:
         """Send a part of a stream. After the last part, or when Lambda hangs up before, read its answer, and close the
         connection as AWS's guide asks."""
-        hung_up: Exception | None = None
+        reason: Any = None if last else "Lambda hung up"
         try:
-            self.sock.sendall(data, NO_SIGPIPE)
-            if not last:
-                return
+            try:
+                self.sock.sendall(data, NO_SIGPIPE)
+                if not last:
+                    return
+            except ConnectionError:  # its answer may say why
+                pass
             self.response.receive()
-        except ConnectionError as error:
-            hung_up = error
-            with suppress(OSError, ValueError, HTTPException):
-                self.response.receive()
-        except Exception as error:  # a garbled answer, or a signal handler of the user's: half a chunk may be out
-            hung_up = error
+        except (
+            Exception
+        ) as error:  # no answer, a garbled one, or a signal handler of the user's: half a chunk may be out
+            reason = error
         self.close()
         self._check(self._stream)
-        if hung_up:
-            raise RuntimeAPIError(self._stream, hung_up)
+        if reason:
+            raise RuntimeAPIError(self._stream, reason)
 
 
 # ─── Invocation and context ─────────────────────────────────────────────────────────────────────────────────────────
@@ -472,14 +462,14 @@ class Invocation:
 
 
 class Fields:
-    """Attributes, printed as AWS's client prints them."""
+    """Attributes, printed as AWS's client prints them (it has no trace_id)."""
 
     def __init__(self, **fields: Any) -> None:
         vars(self).update(fields)
 
     def __repr__(self) -> str:
-        fields = ",".join(f"{name}={value}" for name, value in vars(self).items() if name[0] != "_")
-        return f"{type(self).__name__}([{fields}])"
+        shown = [f"{name}={value}" for name, value in vars(self).items() if name[0] != "_" and name != "trace_id"]
+        return f"{type(self).__name__}([{','.join(shown)}])"
 
 
 class ClientContext(Fields): ...  # what a mobile application sent: `custom` and `env` as they came, `client`
@@ -514,13 +504,13 @@ class LambdaContext(Fields):
         super().__init__(aws_request_id=invocation.request_id, **FUNCTION)
         self.invoked_function_arn = headers.get(FUNCTION_ARN, "")
         self.client_context = None
-        sent = as_object(headers.get(CLIENT_CONTEXT), "Client Context")
+        sent = as_object(headers.get(CLIENT_CONTEXT) or None, "Client Context")
         if sent is not None:
-            client: Any = as_object(sent.get("client"), "Client Context")
-            client = client if client is None else Client(**{name: client.get(name) for name in CLIENT_FIELDS})
-            self.client_context = ClientContext(custom=sent.get("custom"), env=sent.get("env"), client=client)
+            app: Any = as_object(sent.get("client"), "Client Context")
+            app = app if app is None else Client(**{name: app.get(name) for name in CLIENT_FIELDS})
+            self.client_context = ClientContext(custom=sent.get("custom"), env=sent.get("env"), client=app)
         self._w3c = sent and sent.get("w3c")
-        sent = as_object(headers.get(COGNITO_IDENTITY), "Cognito Identity") or {}
+        sent = as_object(headers.get(COGNITO_IDENTITY) or None, "Cognito Identity") or {}
         identity, pool = sent.get("cognitoIdentityId"), sent.get("cognitoIdentityPoolId")
         self.identity = CognitoIdentity(cognito_identity_id=identity, cognito_identity_pool_id=pool)
         self.tenant_id = headers.get(TENANT_ID) or None
@@ -548,14 +538,11 @@ class LambdaContext(Fields):
 
 
 def as_object(value: Any, what: str) -> dict[str, Any] | None:
-    """A JSON object, given as text or as it is; None if it is absent, empty or null. Raises RuntimeFailure."""
+    """A JSON object, given as text or as it is; None stays None. Raises RuntimeFailure."""
     try:
-        if isinstance(value, str):
-            value = decode_json(value) if value else None
-        if value is None or isinstance(value, dict):
-            return value
-        raise ValueError(f"an object is needed, not {type(value).__name__}")
-    except (ValueError, RecursionError) as error:
+        value = decode_json(value) if isinstance(value, str) else value
+        return None if value is None else {**value}
+    except (TypeError, ValueError, RecursionError) as error:
         raise RuntimeFailure("LambdaContextUnmarshalError", f"Unable to parse {what} JSON: {error}") from None
 
 
@@ -610,7 +597,6 @@ def refuse_constant(name: str) -> NoReturn:
 decode_json = JSONDecoder(parse_constant=refuse_constant).decode
 encode_json = JSONEncoder(ensure_ascii=False).encode
 encode_json_quickly = JSONEncoder(ensure_ascii=False, check_circular=False).encode  # a cycle is a RecursionError, too
-encode_json_in_ascii = JSONEncoder().encode
 encode_json_or_str = JSONEncoder(ensure_ascii=False, default=str).encode
 
 
@@ -709,20 +695,19 @@ class Failure:
     """
 
     def __init__(self, error: BaseException, request_id: str = "", recorded_type: str = "") -> None:
-        name = type(error).__name__
+        self.type = name = type(error).__name__
+        self.exit = error if isinstance(error, SystemExit) else None
         try:
             self.message = str(error)
         except Exception as another:
             self.message = f"<{name}: its __str__ raised {type(another).__name__}>"
-        self.exit = error if isinstance(error, SystemExit) else None
-        self.frames: list[Any] = []
-        if isinstance(error, RuntimeFailure):
-            self.type = self.recorded_type = f"Runtime.{error.kind}"
-            self.stack, self.traceback = error.stack, ""
-        else:
-            self.type, known = name, name.isascii() and name.isidentifier()
+        if not isinstance(error, RuntimeFailure):
+            known = name.isascii() and name.isidentifier()
             self.recorded_type = recorded_type or f"Function.{name if known else 'Unknown'}"
             self.frames, self.stack, self.traceback = user_stack(error)
+        else:
+            self.type = self.recorded_type = f"Runtime.{error.kind}"
+            self.frames, self.stack, self.traceback = [], error.stack, ""
         said = {"errorMessage": self.message, "errorType": self.type}
         self.report = {**said, "requestId": request_id, "stackTrace": self.stack}
 
@@ -730,8 +715,8 @@ class Failure:
         return encode_json(self.report).encode(*UTF_8)
 
     def headers(self) -> str:
-        types = f"Content-Type: {JSON}\r\n{ERROR_TYPE_HEADER}: {self.recorded_type}\r\n"
-        return f"{types}{XRAY_CAUSE_HEADER}: {self.xray_cause()}\r\n"
+        types = f"Content-Type: {JSON}\r\n{ERROR_TYPE}: {self.recorded_type}\r\n"
+        return f"{types}{XRAY_CAUSE}: {self.xray_cause()}\r\n"
 
     def xray_cause(self) -> str:
         """What X-Ray shows of the error. It is cut to what Lambda keeps: the message first, then the outer frames.
@@ -746,8 +731,7 @@ class Failure:
             stack = [{"path": frame.filename, "line": frame.lineno, "label": frame.name} for frame in frames]
             exceptions = [{"message": message, "type": kind, "stack": stack}]
             paths = sorted({frame.filename for frame in frames})
-            cause = {"working_directory": directory, "exceptions": exceptions, "paths": paths}
-            text = encode_json_in_ascii(cause)
+            text = dumps({"working_directory": directory, "exceptions": exceptions, "paths": paths})  # in ASCII
             if len(text) < XRAY_CAUSE_LIMIT:
                 return text
             message, frames = message[: len(message) // 2], frames[(len(frames) + 1) // 2 :]
@@ -791,15 +775,14 @@ class EventLoop:
     """The event loop, made when it is first needed: most functions never import asyncio."""
 
     _loop: Any = None
-    _hosting = False
 
     @property
     def loop(self) -> Any:
         """The loop that the user's module made while it was imported, else a new one. A closed one is replaced."""
         if self._loop is None or self._loop.is_closed():
-            asyncio, warnings = import_standard("asyncio"), import_standard("warnings")
-            with warnings.catch_warnings(), suppress(RuntimeError):  # as a Python warns or raises where there is none
-                warnings.simplefilter("ignore")
+            asyncio = import_standard("asyncio")
+            import_standard("warnings").filterwarnings("ignore", "There is no current event loop")
+            with suppress(RuntimeError):  # Python 3.14 raises where older ones warn
                 self._loop = asyncio.get_event_loop()
             if self._loop is None or self._loop.is_closed():
                 self._loop = asyncio.new_event_loop()
@@ -807,64 +790,62 @@ class EventLoop:
         return self._loop
 
     def host(self, *calls: Callable[[], Any]) -> Any:
-        """Make calls in threads of their own, and run the loop here until one of them is done, with what it did."""
-        loop = self.loop
-        done: list[Any] = []
-        self._hosting = True
+        """Make calls in threads of their own, and run the loop here until one of them is done. Returns what it did."""
+        loop, first = self.loop, self.loop.create_future()
 
         def work(call: Callable[[], Any]) -> None:
+            outcome = new_future()
             try:
-                done.append((call(), None))
+                outcome.set_result(call())
             except BaseException as error:
-                done.append((None, error))
-            loop.call_soon_threadsafe(loop.stop)
+                outcome.set_exception(error)
+            loop.call_soon_threadsafe(lambda: first.done() or first.set_result(outcome))
 
         for call in calls:
-            import_standard("threading").Thread(target=work, args=(call,), daemon=True).start()
-        while not done:
-            try:
-                loop.run_forever()
-            except (SystemExit, KeyboardInterrupt) as error:  # SIGTERM, or a task of the user's
-                done.append((None, error))
-        self._hosting = False
-        return value_of(done[0])
+            loop.call_soon(start_new_thread, work, (call,))  # when the loop is running, as `lend` asks
+        return value_of(loop.run_until_complete(first))
 
     def lend(self, call: Callable[[], Any]) -> Any:
         """Make a call that waits for the loop, which runs in another thread meanwhile."""
-        return call() if self._hosting else self.host(call)
+        return call() if self.loop.is_running() else self.host(call)
 
-    def run(self, awaitable: Awaitable[Any]) -> Any:
-        """What an awaitable returns or raises."""
-        asyncio = import_standard("asyncio")
-        return value_of(asyncio.run_coroutine_threadsafe(outcome_of(awaitable), self.loop).result())
+    def start(self, awaitable: Awaitable[Any]) -> Any:
+        """Begin to await on the loop. Returns a future of what comes of it."""
+        future = new_future()
+
+        async def settle() -> None:
+            try:
+                future.set_result(await awaitable)
+            except BaseException as error:  # a SystemExit that left the task would end the loop
+                future.set_exception(error)
+
+        self.loop.call_soon_threadsafe(self.loop.create_task, settle())
+        return future
 
     def iterate(self, items: AsyncIterator[Any]) -> Any:
         """An async iterator as an ordinary one. One task reads it all: an `async with` has to end where it began."""
-        loop = self.loop
         handed = import_standard("queue").SimpleQueue()
 
         async def read() -> None:
             try:
-                while True:
-                    item, wanted = await items.__anext__(), loop.create_future()
+                async for item in items:
+                    wanted = self.loop.create_future()
                     handed.put((item, wanted))
                     await wanted
-            except StopAsyncIteration:
-                pass
             finally:
                 if hasattr(items, "aclose"):
                     await items.aclose()
 
-        reading = import_standard("asyncio").run_coroutine_threadsafe(outcome_of(read()), loop)
+        reading = self.start(read())
         reading.add_done_callback(lambda _: handed.put(None))
         try:
             for item, wanted in iter(handed.get, None):
                 yield item
-                loop.call_soon_threadsafe(lambda wanted=wanted: wanted.done() or wanted.set_result(None))
-            value_of(reading.result())
+                self.loop.call_soon_threadsafe(lambda wanted=wanted: wanted.done() or wanted.set_result(None))
+            value_of(reading)
         except GeneratorExit:  # Lambda hung up, or cannot take this item
-            loop.call_soon_threadsafe(wanted.cancel)
-            reading.result()
+            self.loop.call_soon_threadsafe(wanted.cancel)
+            reading.exception()  # waits
             raise
 
     def close(self) -> None:
@@ -878,21 +859,18 @@ class EventLoop:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
 
 
-async def outcome_of(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
-    """What an awaitable returns and raises, as values: a SystemExit that left a task would end the loop."""
-    try:
-        return await awaitable, None
-    except BaseException as error:
-        return None, error
+def new_future() -> Any:
+    return import_standard("concurrent.futures").futures.Future()
 
 
-def value_of(outcome: tuple[Any, BaseException | None]) -> Any:
+def value_of(future: Any) -> Any:
+    """What a future has. Its own `result` would add a frame to the user's stack."""
     try:
-        if outcome[1] is not None:
-            raise outcome[1]
-        return outcome[0]
+        if future.exception():
+            raise future.exception()
+        return future.result()
     finally:
-        del outcome  # an exception that knows this frame would keep itself alive
+        del future  # an exception that knows this frame would keep itself alive
 
 
 # ─── Logging ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -906,12 +884,14 @@ CURRENT: ContextVar[Invocation] = ContextVar(
 )  # several may be in work at once, each in a context of its own
 
 
-class Output(io.BufferedWriter):
-    """What is written is out at once: a time-out loses nothing, and child processes print in order."""
+class Output(io.FileIO):
+    """Without a buffer, what is written is out: a time-out loses nothing, and child processes print in order."""
 
     def write(self, data: Any) -> int:
-        size = super().write(data)
-        self.flush()
+        done = size = len(data)
+        while data and done:  # a signal may cut a long write short
+            done = io.FileIO.write(self, data) or 0
+            data = data[done:]
         return size
 
 
@@ -919,9 +899,9 @@ def unbuffered(stream: Any, fd: int) -> Any:
     if not isinstance(stream, io.TextIOWrapper):  # there is none, or a sitecustomize.py has its own
         return stream
     stream.flush()
-    raw = io.FileIO(fd, "w", closefd=False)
-    raw.name = stream.name
-    return io.TextIOWrapper(Output(raw), stream.encoding, stream.errors, write_through=True)
+    output: Any = Output(fd, "w", closefd=False)
+    output.name = stream.name
+    return io.TextIOWrapper(output, stream.encoding, stream.errors, write_through=True)
 
 
 class Log:
@@ -975,12 +955,14 @@ class Log:
             frame += 4 * (min(level // 10, 5) + 1) if level >= 10 else 0
             microseconds = int(time() * 1_000_000)
             data = frame.to_bytes(4, "big") + len(data).to_bytes(4, "big") + microseconds.to_bytes(8, "big") + data
-        with self._lock, suppress(OSError):  # nobody may read it any more
-            if self.process_lock >= 0:
-                os.lockf(self.process_lock, os.F_LOCK, 0)
+        with self._lock:
             try:
+                if self.process_lock >= 0:
+                    os.lockf(self.process_lock, os.F_LOCK, 0)
                 while data:
                     data = data[os.write(self._fd, data) :]
+            except OSError:  # nobody reads it any more
+                pass
             finally:
                 if self.process_lock >= 0:
                     os.lockf(self.process_lock, os.F_ULOCK, 0)
@@ -1061,8 +1043,8 @@ def set_up_logging(logging: Any, log: Log) -> None:
     """Give the root logger the handler, filter and level that it has on Lambda."""
 
     def add_ids(record: Any) -> bool:  # a filter, as users copy it to handlers of their own
-        record.aws_request_id = log.invocation.request_id
-        record.tenant_id = log.invocation.headers.get(TENANT_ID)
+        invocation = log.invocation
+        record.aws_request_id, record.tenant_id = invocation.request_id, invocation.headers.get(TENANT_ID)
         return True
 
     class JsonFormatter(logging.Formatter):  # type: ignore[misc]
@@ -1167,7 +1149,9 @@ def set_up_path() -> list[str]:
     return own
 
 
-def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tell: Callable[[int], Any] = int) -> None:
+def work(
+    name: str, address: str, log: Log, count: int = 0, number: int = 0, tell: Callable[[bytes], Any] = len
+) -> None:
     """Init, then serve. Ends by what it raises. If it is one of `count` workers, it tells how it is doing."""
     api = PatientAPI(address) if count else RuntimeAPI(address)
     shutdown.install()
@@ -1233,7 +1217,7 @@ def pass_snapshot(api: RuntimeAPI, log: Log) -> None:
         for function, args, kwargs in reversed(hooks.get_before_snapshot() if hooks else ()):
             function(*args, **kwargs)
         api.restore_next()
-        report, status, kind = api.restore_error, 65, "Runtime.AfterRestoreError"
+        report, status, kind = partial(api.init_error, phase="restore"), 65, "Runtime.AfterRestoreError"
         for function, args, kwargs in hooks.get_after_restore() if hooks else ():
             function(*args, **kwargs)
     except RuntimeAPIError:
@@ -1355,7 +1339,7 @@ def end(action: Callable[[], Any]) -> NoReturn:
 # async one runs in one process, with a thread for each connection around one event loop.
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-python-runtime.html
 
-READY, READY_FOR_ALL, GAVE_UP = b"RA!"  # what a worker tells
+READY, READY_FOR_ALL, GAVE_UP = b"r", b"a", b"!"  # what a worker tells
 
 
 class PatientAPI(RuntimeAPI):
@@ -1364,20 +1348,19 @@ class PatientAPI(RuntimeAPI):
     fatal = range(0)
     closing = False  # all connections of the process
 
-    def next(self) -> Invocation:
-        for pause in (*PAUSES, None):
-            if self.closing:
-                break
-            try:
-                return super().next()
-            except RuntimeAPIError as error:
-                if pause is None or not error.status:  # without a status it was tried often enough
-                    raise
-                sleep(pause)
-        raise SystemExit(0)
+    def next(self, pauses: tuple[float, ...] = PAUSES) -> Invocation:
+        if self.closing:
+            raise SystemExit(0)
+        try:
+            return super().next()
+        except RuntimeAPIError as error:
+            if not (pauses and error.status):  # without a status it was tried often enough
+                raise
+            sleep(pauses[0])
+            return self.next(pauses[1:])
 
 
-def supervise(name: str, count: int, work: Callable[[int, Callable[[int], Any]], Any], log: Log) -> NoReturn:
+def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoReturn:
     """Keep `count` workers at work until SIGTERM. This process imports nothing of the user's.
 
     A worker that ends is replaced, after a second if it did not live longer than that. The process ends with status 1
@@ -1388,24 +1371,21 @@ def supervise(name: str, count: int, work: Callable[[int, Callable[[int], Any]],
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     workers: dict[int, tuple[int, float]] = {}  # by process id: number, time of the start
-    missing = dict.fromkeys(range(count)[::-1], 0)  # by number: seconds to wait before the start
-    told: set[int] = set()
-    status = None
+    told, status = b"", None
 
     def start(number: int, pause: int = 0) -> None:
         signal.pthread_sigmask(
             signal.SIG_BLOCK, [signal.SIGTERM]
-        )  # until the child is known, and has no handler of ours
+        )  # until the child is known, or has no handler of ours
         pid = os.fork()
-        if pid:
-            workers[pid] = number, monotonic()
-        else:
+        workers[pid] = number, monotonic()
+        if not pid:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         if not pid:
             sleep(pause)
-            end(lambda: work(number, lambda what: os.write(writer, bytes([what]))))
+            end(partial(work, number, partial(os.write, writer)))
 
     def stop(*_: Any) -> None:
         nonlocal status
@@ -1415,31 +1395,31 @@ def supervise(name: str, count: int, work: Callable[[int, Callable[[int], Any]],
     def end_workers() -> None:
         for pause, number in ((0.05, signal.SIGTERM), (EXIT_LIMIT, signal.SIGKILL)):
             sleep(pause)  # at first, as a SIGTERM to the whole process group has reached them already
-            kill(number)
-
-    def kill(number: int) -> None:
-        for pid in [*workers]:
-            os.kill(pid, number)
+            for pid in [*workers]:
+                with suppress(ProcessLookupError):  # it has just ended
+                    os.kill(pid, number)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(writer)  # a signal ends the read below
-    while missing and not (len(missing) < count and looks_async(name)):
-        start(*missing.popitem())
+    first = 1 if looks_async(name) else count
+    while status is None and len(workers) < first:
+        start(len(workers))
+    missing = dict.fromkeys(range(first, count), 0)  # by number: seconds to wait before the start
     while status is None or workers:
-        told.update(os.read(reader, 4096))
-        ready = READY in told or READY_FOR_ALL in told
+        told += os.read(reader, 4096)
+        wanted = count if READY in told else 1 if READY_FOR_ALL in told else 0  # none is replaced before one is ready
         with suppress(ChildProcessError):  # all have ended
             for pid, code in iter(lambda: os.waitpid(-1, os.WNOHANG), (0, 0)):
                 number, started = workers.pop(pid)
                 missing[number] = int(monotonic() - started < 1)
-                if ready and status is None and not (READY_FOR_ALL in told and number):
+                if number < wanted and status is None:
                     log.warning(f"Worker {pid} ended with status {os.waitstatus_to_exitcode(code)}, and is replaced")
-        if status is None and (GAVE_UP in told or not (workers or ready)):
+        if status is None and (GAVE_UP in told or not (workers or wanted)):
             status = 1
             stop()
-        for number in [*missing] if ready and status is None else ():
-            if READY in told or not number:
+        for number in [*missing] if status is None else ():
+            if number < wanted:
                 start(number, missing.pop(number))
     raise SystemExit(status)
 

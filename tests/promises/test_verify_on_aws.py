@@ -216,6 +216,11 @@ def untouched(aws: Aws, words: Sequence[str], answer: str) -> str:
     return answer
 
 
+for number in (signal.SIGHUP, signal.SIGINT):  # under nohup and in the background a shell could not trap them
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+
+
 @unittest.skipUnless(shutil.which("make"), "there is no make")
 class VerifyOnAws(unittest.TestCase):
     def setUp(self) -> None:
