@@ -251,8 +251,7 @@ class Response(client.HTTPResponse):
         # What http.client needs to know to read the body.
         bodiless = status in (204, 304)
         self.chunked = fields.get("transfer-encoding", "").lower() == "chunked" and not bodiless
-        self.chunk_left = None
-        length = "0" if bodiless else fields.get("content-length")
+        length, self.chunk_left = "0" if bodiless else fields.get("content-length"), None
         self.length = int(length) if length else None
         connection = fields.get("connection", "close" if version == "HTTP/1.0" else "").lower()
         self.will_close = "close" in connection or not (self.chunked or length)
@@ -514,14 +513,9 @@ class LambdaContext(Fields):
         identity, pool = sent.get("cognitoIdentityId"), sent.get("cognitoIdentityPoolId")
         self.identity = CognitoIdentity(cognito_identity_id=identity, cognito_identity_pool_id=pool)
         self.tenant_id = headers.get(TENANT_ID) or None
-        self._trace_id = headers.get(TRACE_ID)
+        self.trace_id = headers.get(TRACE_ID)  # the environment has it only if one invocation at a time is in work
         deadline = headers.get(DEADLINE_MS, "")
         self._epoch_deadline_time_in_ms = int(deadline) if deadline.isdecimal() else 0  # AWS's name; people use it
-
-    @property
-    def trace_id(self) -> str | None:
-        """The X-Ray trace header. The environment has it only if one invocation at a time is in work."""
-        return self._trace_id
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda ends this invocation; never negative, 0 if no deadline is known."""
@@ -879,9 +873,7 @@ def value_of(future: Any) -> Any:
 
 TEXT_FRAME, JSON_FRAME = 0xA55A0003, 0xA55A0002  # types of a log frame
 DATE = "%Y-%m-%dT%H:%M:%S"
-CURRENT: ContextVar[Invocation] = ContextVar(
-    "invocation"
-)  # several may be in work at once, each in a context of its own
+CURRENT: ContextVar[Invocation] = ContextVar("invocation")  # each of several at once has a context of its own
 
 
 class Output(io.FileIO):
@@ -908,7 +900,7 @@ class Log:
     """The function's log: standard output, or frames on a file descriptor if Lambda gives one."""
 
     together = False  # whether several invocations are in work at once
-    process_lock = -1  # a descriptor to lock, if several processes write to this log
+    lock_processes: Any = staticmethod(lambda command: None)  # replaced if several processes write to this log
 
     def __init__(self) -> None:
         self.json = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").lower() == "json"
@@ -917,22 +909,10 @@ class Log:
         self.framed = fd.isdecimal()
         self._fd = int(fd) if self.framed else 1
         self._latest = Invocation({REQUEST_ID: ""}, b"")  # none yet
-        self._renew_lock()
-        os.register_at_fork(after_in_child=self._renew_lock)  # another thread of the parent's may hold it
+        self._lock = lock = RLock()  # a signal handler may log in the middle of a record
+        os.register_at_fork(after_in_child=lock._at_fork_reinit)  # type: ignore[attr-defined] # another thread held it
         sys.stdout = sys.__stdout__ = unbuffered(sys.stdout, 1)  # type: ignore[misc]
         sys.stderr = sys.__stderr__ = unbuffered(sys.stderr, 2)  # type: ignore[misc]
-
-    def _renew_lock(self) -> None:
-        self._lock = RLock()  # a signal handler may log in the middle of a record
-
-    def connect(self, path: str) -> None:
-        """Have standard output and error go to a Unix socket, as Lambda wants it of several workers."""
-        provider = SocketType(AF_UNIX)
-        with suppress(OSError):  # there is none: standard output stays what it was
-            provider.connect(path)
-            os.dup2(provider.fileno(), 1)
-            os.dup2(provider.fileno(), 2)
-        provider.close()
 
     @property
     def invocation(self) -> Invocation:
@@ -951,43 +931,39 @@ class Log:
     def write(self, text: str, frame: int = TEXT_FRAME, level: int = 0) -> None:
         """Write a record as it is, in one piece however long it is."""
         data = text.encode(*UTF_8)
-        if self.framed:
+        if self.framed:  # 16 bytes before it: the type of frame, the length, the time in microseconds
             frame += 4 * (min(level // 10, 5) + 1) if level >= 10 else 0
-            microseconds = int(time() * 1_000_000)
-            data = frame.to_bytes(4, "big") + len(data).to_bytes(4, "big") + microseconds.to_bytes(8, "big") + data
+            data = (frame << 96 | len(data) << 64 | int(time() * 1_000_000)).to_bytes(16, "big") + data
         with self._lock:
             try:
-                if self.process_lock >= 0:
-                    os.lockf(self.process_lock, os.F_LOCK, 0)
+                self.lock_processes(os.F_LOCK)
                 while data:
                     data = data[os.write(self._fd, data) :]
             except OSError:  # nobody reads it any more
                 pass
             finally:
-                if self.process_lock >= 0:
-                    os.lockf(self.process_lock, os.F_ULOCK, 0)
+                self.lock_processes(os.F_ULOCK)
 
     def failure(self, failure: Failure) -> None:
         """Write an uncaught error. On standard output `\\r` keeps its lines together as one record."""
-        if self.json:
-            more = {"traceback": failure.traceback} if failure.traceback else {}
-            fields = {"timestamp": strftime(DATE + "Z", gmtime()), "level": "ERROR", **failure.report, **more}
-            return self.write(encode_json(fields) + ("" if self.framed else "\n"), JSON_FRAME, 40)
+        more = {"traceback": failure.traceback} if failure.traceback else {}
         text = failure.traceback or "".join(failure.stack and ["Traceback (most recent call last):\n", *failure.stack])
         first = f"[ERROR] {failure.type}: {failure.message}" if failure.message else f"[ERROR] {failure.type}"
         # Indented by no-break spaces, as Lambda's console drops ordinary ones.
         lines = [first, *(re.sub("^ +", lambda spaces: "\xa0" * len(spaces[0]), line) for line in text.splitlines())]
-        return self.write("\n".join(lines) if self.framed else "\r".join(lines) + "\n", TEXT_FRAME, 40)
+        self._report(40, {"level": "ERROR", **failure.report, **more}, ("\n" if self.framed else "\r").join(lines))
 
     def warning(self, message: str) -> None:
         """Write a word of the runtime's own, in the form of a logging record."""
         now, request_id = time(), self.invocation.request_id
-        stamp = strftime(DATE, gmtime(now))
+        fields = {"level": "WARNING", "message": message, "logger": "runtime", "requestId": request_id}
+        stamp = f"{strftime(DATE, gmtime(now))}.{int(now % 1 * 1000):03d}Z"
+        self._report(30 if self.json or self.level else 0, fields, f"[WARNING]\t{stamp}\t{request_id}\t{message}")
+
+    def _report(self, level: int, fields: dict[str, Any], text: str) -> None:
         if self.json:
-            fields = {"timestamp": stamp + "Z", "level": "WARNING", "message": message, "logger": "runtime"}
-            return self.write(encode_json({**fields, "requestId": request_id}) + "\n", JSON_FRAME, 30)
-        text = f"[WARNING]\t{stamp}.{int(now % 1 * 1000):03d}Z\t{request_id}\t{message}\n"
-        return self.write(text, TEXT_FRAME, 30 if self.level else 0)
+            text = encode_json({"timestamp": strftime(DATE + "Z", gmtime()), **fields})
+        self.write(text if self.framed else text + "\n", JSON_FRAME if self.json else TEXT_FRAME, level)
 
 
 # What AWS's client has imported before any user code runs. A file of such a name beside the handler is passed over.
@@ -1011,7 +987,7 @@ class StandardLibrary:
         wanted = name in STANDARD or (path is None and self.importing)
         spec: Any = PathFinder.find_spec(name, self.path) if wanted else None
         if spec and name == "logging" and self.log:
-            spec.loader, self.log = LoggingLoader(spec.loader, self.log), None
+            spec.loader, self.log = LoggingLoader(spec.loader, self.log), None  # a reload is the user's own affair
         return spec
 
 
@@ -1044,7 +1020,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
 
     def add_ids(record: Any) -> bool:  # a filter, as users copy it to handlers of their own
         invocation = log.invocation
-        record.aws_request_id, record.tenant_id = invocation.request_id, invocation.headers.get(TENANT_ID)
+        record.aws_request_id, record.tenant_id = invocation.request_id, invocation.headers.get(TENANT_ID) or None
         return True
 
     class JsonFormatter(logging.Formatter):  # type: ignore[misc]
@@ -1052,25 +1028,21 @@ def set_up_logging(logging: Any, log: Log) -> None:
         known |= {"timestamp", "level", "logger", "stackTrace", "errorType", "errorMessage", "requestId", "location"}
 
         def format(self, record: Any) -> str:
+            kind, error, frames = record.exc_info or (None, None, None)
             fields = {
                 "timestamp": self.formatTime(record, self.datefmt),
                 "level": logging.getLevelName(min(record.levelno // 10, 5) * 10),
                 "message": record.msg if isinstance(record.msg, dict) and not record.args else record.getMessage(),
                 "logger": record.name,
+                "stackTrace": kind and import_standard("traceback").format_tb(frames),
+                "errorType": kind and kind.__name__,
+                "errorMessage": kind and str(error),
+                "requestId": getattr(record, "aws_request_id", None),
+                "location": kind and f"{record.pathname}:{record.funcName}:{record.lineno}",
+                **({"tenantId": record.tenant_id} if getattr(record, "tenant_id", None) else {}),
+                **{name: value for name, value in vars(record).items() if name not in self.known},
             }
-            if record.exc_info and record.exc_info[0]:
-                kind, error, frames = record.exc_info
-                fields["stackTrace"] = import_standard("traceback").format_tb(frames)
-                fields["errorType"], fields["errorMessage"] = kind.__name__, str(error)
-            fields["requestId"] = getattr(record, "aws_request_id", None)
-            if "stackTrace" in fields:
-                fields["location"] = f"{record.pathname}:{record.funcName}:{record.lineno}"
-            if getattr(record, "tenant_id", None):
-                fields["tenantId"] = record.tenant_id
-            extra = {
-                name: value for name, value in vars(record).items() if name not in self.known and value is not None
-            }
-            return encode_json_or_str({**fields, **extra}) + "\n"
+            return encode_json_or_str({name: value for name, value in fields.items() if value is not None}) + "\n"
 
     class LambdaLoggerHandler(logging.Handler):  # type: ignore[misc]
         def emit(self, record: Any) -> None:
@@ -1083,9 +1055,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
                 self.handleError(record)
 
     if log.json or log.level:
-        LambdaLoggerHandler.__name__ = (
-            "LambdaLoggerHandlerWithFrameType"  # the name by which Datadog's library knows it
-        )
+        LambdaLoggerHandler.__name__ += "WithFrameType"  # the name by which Datadog's library knows it
     line = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
     handler = LambdaLoggerHandler()
     handler.setFormatter(JsonFormatter(datefmt=DATE + "Z") if log.json else logging.Formatter(line, DATE))
@@ -1109,21 +1079,17 @@ def main() -> None:
     address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
     name = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("_HANDLER", "")
     if not address:
-        raise SystemExit(
-            "AWS_LAMBDA_RUNTIME_API is not set. Lambda sets it; to run a function locally, try `make invoke`"
-        )
+        raise SystemExit("AWS_LAMBDA_RUNTIME_API is not set. It is Lambda's address; to run locally, use `make invoke`")
     # Freed memory of up to twice the largest piece freed so far stays with glibc (mallopt(3), M_MMAP_THRESHOLD). After
     # this piece large events reuse theirs; to get it from the system each time takes up to a third of their CPU time.
     bytes(16 << 20)
     log = LambdaContext._log = Log()
-    finder = StandardLibrary(set_up_path(), log)
-    sys.meta_path.insert(0, finder)
+    sys.meta_path.insert(0, StandardLibrary(set_up_path(), log))
     if "logging" in sys.modules:  # a sitecustomize.py or a .pth file was first
-        finder.log = None
         set_up_logging(sys.modules["logging"], log)
-    count = os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "")
-    if count.isdecimal() and int(count):
-        supervise(name, int(count), partial(work, name, address, log, int(count)), log)
+    count = int(os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY") or 0)
+    if count:
+        supervise(name, count, partial(work, name, address, log, count), log)
     work(name, address, log)
 
 
@@ -1149,26 +1115,19 @@ def set_up_path() -> list[str]:
     return own
 
 
-def work(
-    name: str, address: str, log: Log, count: int = 0, number: int = 0, tell: Callable[[bytes], Any] = len
-) -> None:
+def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tell: Any = len) -> None:
     """Init, then serve. Ends by what it raises. If it is one of `count` workers, it tells how it is doing."""
     api = PatientAPI(address) if count else RuntimeAPI(address)
     shutdown.install()
     provider = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", "")
-    if count and provider:
-        log.connect(provider)
-    failure = None
-    try:
-        handler = load_handler(name)
-    except BaseException as error:
-        shutdown.check()
-        failure = Failure(error)
-    if failure:  # outside of the `except`: a tracker would report the error as one that is being handled
-        tell_tracker("post_init_error", failure.report)
-        give_up(failure, api.init_error, log, 1)
-    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-        pass_snapshot(api, log)
+    if count and provider:  # a Unix socket, to which all that a worker prints has to go
+        with suppress(OSError):  # there is none: it goes where it did
+            connection = SocketType(AF_UNIX)
+            connection.connect(provider)
+            os.dup2(connection.fileno(), 1)
+            os.dup2(connection.fileno(), 2)
+            connection.close()
+    handler = init(name, api, log)
     if is_async(handler) and number:
         return  # the first worker serves all
     if not shutdown.is_installed():
@@ -1196,34 +1155,37 @@ def work(
         loop.close()
 
 
-def give_up(failure: Failure, report: Callable[[Failure], None], log: Log, status: int) -> NoReturn:
-    """Say in the log and to Lambda why there will be no invocations, and end."""
-    log.failure(failure)
-    try:
-        report(failure)
-    except RuntimeAPIError as error:
-        say(str(error))
-    raise SystemExit(status)
-
-
-def pass_snapshot(api: RuntimeAPI, log: Log) -> None:
-    """SnapStart: run the user's hooks before the snapshot and after the restore.
+def init(name: str, api: RuntimeAPI, log: Log) -> Handler:
+    """Import the handler. With SnapStart, also run the user's hooks before the snapshot and after the restore.
 
     https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
     """
-    hooks: Any = sys.modules.get("snapshot_restore_py")  # nobody registered one if it was not imported
-    report, status, kind = api.init_error, 64, "Runtime.BeforeSnapshotError"
+    phase, status, kind = "init", 1, ""  # what it means to fail here
     try:
-        for function, args, kwargs in reversed(hooks.get_before_snapshot() if hooks else ()):
-            function(*args, **kwargs)
-        api.restore_next()
-        report, status, kind = partial(api.init_error, phase="restore"), 65, "Runtime.AfterRestoreError"
-        for function, args, kwargs in hooks.get_after_restore() if hooks else ():
-            function(*args, **kwargs)
+        handler = load_handler(name)
+        if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+            hooks: Any = sys.modules.get("snapshot_restore_py")  # nobody registered one if it was not imported
+            status, kind = 64, "Runtime.BeforeSnapshotError"
+            for function, args, kwargs in reversed(hooks.get_before_snapshot() if hooks else ()):
+                function(*args, **kwargs)
+            api.restore_next()
+            phase, status, kind = "restore", 65, "Runtime.AfterRestoreError"
+            for function, args, kwargs in hooks.get_after_restore() if hooks else ():
+                function(*args, **kwargs)
+        return handler
     except RuntimeAPIError:
         raise
     except BaseException as error:
-        give_up(Failure(error, recorded_type=kind), report, log, status)
+        shutdown.check()
+        failure = Failure(error, recorded_type=kind)
+    # Outside of the `except`: a tracker would report the error as one that is being handled.
+    tell_tracker("post_init_error", failure.report)
+    log.failure(failure)
+    try:
+        api.init_error(failure, phase)
+    except RuntimeAPIError as error:
+        say(str(error))
+    raise SystemExit(status)
 
 
 class bootstrap:  # noqa: N801
@@ -1301,20 +1263,16 @@ def say(line: str) -> None:
 def end(action: Callable[[], Any]) -> NoReturn:
     """Call what ends by what it raises, and end the process: with all that an ordinary exit does, but for waiting for
     the user's threads. Lambda kills the process some 300 ms after SIGTERM; they would keep exit hooks from running."""
-    line, status = "", 0
-    held: list[BaseException] = []  # so that what it refers to is not cleared away now, with a ResourceWarning
+    reason: BaseException = SystemExit(0)
     try:
         action()
-    except SystemExit as error:
-        held.append(error)
-        if error.code is not None and not isinstance(error.code, int):
-            line = str(error)
-        status = 1 if line else (error.code or 0) & 0xFF  # type: ignore[operator]
     except BaseException as error:
-        held.append(error)
-        line, status = str(error) if isinstance(error, RuntimeAPIError) else f"{type(error).__name__}: {error}", 1
-    if line:
-        say(line)
+        reason = error  # it is kept: to clear away what it refers to would now bring ResourceWarnings
+    status: Any = reason.code if isinstance(reason, SystemExit) else reason
+    if status is not None and not isinstance(status, int):
+        say(str(status) if isinstance(status, (str, RuntimeAPIError)) else f"{type(status).__name__}: {status}")
+        status = 1
+    status = (status or 0) & 0xFF
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     exit_in_time(status)
@@ -1322,10 +1280,8 @@ def end(action: Callable[[], Any]) -> NoReturn:
         if "multiprocessing" in sys.modules:  # its exit hook waits for the children
             for child in sys.modules["multiprocessing"].active_children():
                 child.terminate()
-        threading = sys.modules.get("threading")
-        hooks = [*getattr(threading, "_threading_atexits", ())]  # of pools: they wait for what is in work
-        if threading and hooks:
-            thread = threading.Thread(target=lambda: [hook() for hook in reversed(hooks)], daemon=True)
+        for hook in reversed(getattr(sys.modules.get("threading"), "_threading_atexits", ())):
+            thread = sys.modules["threading"].Thread(target=hook, daemon=True)  # a pool's: it waits for what is in work
             thread.start()
             thread.join(0.2)
         import_standard("atexit")._run_exitfuncs()
@@ -1367,7 +1323,8 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
     if all workers fail to start, or if one finds that the Runtime API is gone.
     """
     if hasattr(os, "memfd_create"):
-        log.process_lock = os.memfd_create("log")
+        lock = os.memfd_create("log")
+        log.lock_processes = lambda command: os.lockf(lock, command, 0)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     workers: dict[int, tuple[int, float]] = {}  # by process id: number, time of the start

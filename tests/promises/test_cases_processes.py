@@ -163,7 +163,7 @@ class PendingTasks(RuntimeTestCase):
         for name, count in BOTH.items():
             with self.subTest(name), self.running(self.SOURCE, count) as function:
                 function.send(an_event("stay"))
-                function.wait(lambda: "at work" in function.log)
+                function.wait(lambda: "at work\n" in function.log)
                 function.child.process.send_signal(signal.SIGTERM)
                 self.assertEqual(function.ended(), 0)
                 self.assertEqual(self.cleaned_up(function), sorted([*self.TASKS, "stay"]))
@@ -205,7 +205,7 @@ class PendingTasks(RuntimeTestCase):
             for work in ("await stubborn", "stubborn", "await slow", "slow", "blocking"):
                 with self.subTest(work, mode=name), self.running(source, count) as function:
                     function.send(an_event(work))
-                    function.wait(lambda: "at work" in function.log)
+                    function.wait(lambda: "at work\n" in function.log)
                     if not work.startswith("await"):
                         function.answers(1)
                         function.ready(count or 1)

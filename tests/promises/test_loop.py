@@ -494,7 +494,7 @@ def handler(event, context):
 """
             with self.subTest(name), self.running(source) as function:
                 function.send(event())
-                function.wait(lambda: "at work" in function.log)
+                function.wait(lambda: "at work\n" in function.log)
                 function.child.process.send_signal(signal.SIGTERM)
                 self.assertEqual(function.ended(), 0)
                 self.assertEqual([one.endpoint for one in function.api.requests], ["next"])

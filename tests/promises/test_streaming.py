@@ -522,7 +522,7 @@ class Sigterm(StreamTestCase):
         for number in range(3):
             with self.subTest(number), self.running(source) as function:
                 function.send(*events(number))
-                function.wait(lambda: "at work" in function.log)
+                function.wait(lambda: "at work\n" in function.log)
                 function.child.process.send_signal(signal.SIGTERM)
                 self.assertEqual(function.ended(), 0)
                 self.assertEqual(function.log, "at work\nfinally\natexit\n")

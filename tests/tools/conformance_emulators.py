@@ -478,8 +478,8 @@ MANAGED_USER, MANAGED_GROUP = 993, 990  # whom AWS's emulator starts it as
 MANAGED_SOURCE = """\
 import asyncio, atexit, logging, os, sys, time
 
-atexit.register(lambda: print(f"atexit ran in {os.getpid()}\\n", end=""))  # one write: several processes do it at once
-print(f"imported in {os.getpid()}\\n", end="")
+atexit.register(lambda: os.write(1, f"atexit ran in {os.getpid()}\\n".encode()))
+print(f"imported in {os.getpid()}")
 
 def seen(event, context, begin):
     return {
@@ -503,7 +503,7 @@ ON_SIGTERM = """
 import signal
 
 def on_sigterm(*_):
-    print(f"SIGTERM in {os.getpid()}\\n", end="")
+    os.write(1, f"SIGTERM in {os.getpid()}\\n".encode())
     sys.exit(0)
 
 signal.signal(signal.SIGTERM, on_sigterm)
