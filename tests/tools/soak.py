@@ -52,7 +52,7 @@ FAULTS = (
     "closed behind the answer", "refused", "the answer is nonsense", "interim answers", "slow",
 )  # fmt: skip
 PERCENT = 3
-NEAR = 3_000_000  # bytes that memory may differ by: arenas come and go
+NEAR = 1_000_000  # bytes that memory may differ by: arenas come and go
 
 
 class Soak:
