@@ -105,7 +105,10 @@ def invoke(handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, 
         kind = type(result)
         if kind in PLAIN_TYPES:
             return encode(result, as_result)  # type: ignore[no-any-return]
-        call = partial(deliver, result, invocation, api, log, loop)
+
+        def call() -> Result | None:
+            return deliver(result, invocation, api, log, loop)
+
         return loop.lend(call) if hasattr(kind, "__await__") or hasattr(kind, "__anext__") else call()
     except RuntimeAPIError:
         raise
@@ -366,11 +369,11 @@ class RuntimeAPI(client.HTTPConnection):
 
     def connect(self) -> None:
         """Open the connection. http.client would do it by the user's `socket.socket`, which may be a proxy's."""
-        self.sock = SocketType(AF_INET6 if ":" in self.host else AF_INET)
-        self.sock.settimeout(None)  # `next` may block for hours, whatever socket.setdefaulttimeout() says
-        self.sock.connect((self.host, self.port))
-        self.sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-        self.response = Response(self.sock)
+        sock = SocketType(AF_INET6 if ":" in self.host else AF_INET)
+        sock.settimeout(None)  # `next` may block for hours, whatever socket.setdefaulttimeout() says
+        sock.connect((self.host, self.port))
+        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        self.sock, self.response = sock, Response(sock)
 
     def _answer(self, invocation: Invocation, call: str) -> tuple[str, str]:
         """The request of an answer, and the header that it repeats if the invocation came with it."""
@@ -728,7 +731,10 @@ class Failure:
             text = dumps({"working_directory": directory, "exceptions": exceptions, "paths": paths})  # in ASCII
             if len(text) < XRAY_CAUSE_LIMIT:
                 return text
-            message, frames = message[: len(message) // 2], frames[(len(frames) + 1) // 2 :]
+            if len(message) > 1000:
+                message = message[: len(message) // 2]
+            else:
+                frames = frames[(len(frames) + 1) // 2 :]
 
 
 def user_stack(error: BaseException) -> tuple[list[Any], list[str], str]:
@@ -970,7 +976,7 @@ class Log:
 STANDARD = frozenset(
     """bisect collections contextlib copyreg decimal enum functools heapq importlib json keyword linecache logging
     numbers operator re reprlib sre_compile sre_constants sre_parse string textwrap threading token tokenize traceback
-    types warnings weakref _colorize _decimal _json _pydecimal _weakrefset""".split()  # noqa: SIM905
+    types warnings weakref _colorize _decimal _json _pydecimal _weakrefset contextvars""".split()  # noqa: SIM905
 )
 
 
@@ -1339,6 +1345,7 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
         if not pid:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         if not pid:
             sleep(pause)
@@ -1368,6 +1375,8 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
         wanted = count if READY in told else 1 if READY_FOR_ALL in told else 0  # none is replaced before one is ready
         with suppress(ChildProcessError):  # all have ended
             for pid, code in iter(lambda: os.waitpid(-1, os.WNOHANG), (0, 0)):
+                if pid not in workers:  # a child of the wrapper script that has become this process
+                    continue
                 number, started = workers.pop(pid)
                 missing[number] = int(monotonic() - started < 1)
                 if number < wanted and status is None:
@@ -1384,8 +1393,11 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
 def looks_async(name: str) -> bool:
     """Whether the handler's source says `async def`: then its module need not be imported by all workers."""
     path, _, function = name.rpartition(".")
-    with suppress(OSError), open(f"{os.environ.get('LAMBDA_TASK_ROOT') or '.'}/{path.replace('.', '/')}.py") as file:
-        return bool(re.search(rf"^async def {re.escape(function)}\b", file.read(), re.MULTILINE))
+    with (
+        suppress(OSError),
+        open(f"{os.environ.get('LAMBDA_TASK_ROOT') or '.'}/{path.replace('.', '/')}.py", "rb") as file,
+    ):
+        return bool(re.search(rb"^async def %b\b" % re.escape(function).encode(), file.read(), re.MULTILINE))
     return False
 
 

@@ -569,6 +569,7 @@ class SharedCases(BootstrapTestCase):
         self.bootstrap = str(clone / "bootstrap")
         self.assertEqual(self.result("app.handler")["file"], "app.py")
 
+    @unittest.skipIf(PYPY, "its packages lie in another folder")
     def test_a_bundled_python_is_no_layer(self) -> None:
         """bundled-python-is-no-layer: /opt/python may be an interpreter, whose packages come after the library."""
         opt = self.folder()

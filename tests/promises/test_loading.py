@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scripted_api import event
-from support import RUNTIME, RuntimeTestCase, Served, runtime
+from support import PYPY, RUNTIME, RuntimeTestCase, Served, runtime
 
 RETURNS_ITS_NAME = "def handler(event, context): return __name__\n"
 
@@ -510,7 +510,10 @@ class Collisions(RuntimeTestCase):
                 self.assertEqual([one.endpoint for one in served.answers], ["error", "error"] + ["response"] * 2)
                 self.assertIn(b'"as wanted", "errorType": "ValueError"', served.answers[0].body)
                 self.assertIn(b'"Runtime.UnmarshalError"', served.answers[1].body)
-                self.assertEqual(served.answers[2].body, b"[1.10, []]")
+                # PyPy's decimal, which is written in Python, imports locale.
+                self.assertEqual(
+                    served.answers[2].body.replace(b'"locale"', b"") if PYPY else served.answers[2].body, b"[1.10, []]"
+                )
                 self.assertIn("a record", served.stdout)
 
     def test_a_standard_name_as_the_handlers_module(self) -> None:
