@@ -388,8 +388,10 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
                 if posted and response and response.status:  # it arrived, and the rest of the answer does not matter
                     break
                 if pause is None or (posted and isinstance(error, (ValueError, client.HTTPException))):
-                    reason = error if sent else f"cannot reach {self.host}:{self.port}: {error}"
-                    raise RuntimeAPIError(request, reason) from None
+                    # A local name for the error would be a cycle through this frame, which keeps the body.
+                    raise RuntimeAPIError(
+                        request, error if sent else f"cannot reach {self.host}:{self.port}: {error}"
+                    ) from None
                 sleep(pause)
         if self.response.will_close:
             self.close()
@@ -422,7 +424,7 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         except (
             Exception
         ) as error:  # no answer, a garbled one, or a signal handler of the user's: half a chunk may be out
-            reason = error
+            reason = error.with_traceback(None)  # whose frame is this one: a cycle
         self.close()
         self._check(self._stream)
         if reason:

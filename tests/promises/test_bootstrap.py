@@ -357,6 +357,12 @@ class AsAScript(BootstrapTestCase):
                 self.assertNotIn(b"<string>", request.body)
             py_compile.compile(self.runtime, doraise=True)
 
+    def test_code_without_a_file(self) -> None:
+        """What the user's code compiles itself has no lines to show, and certainly none of bootstrap's."""
+        self.app("def handler(event, context): exec('1 / 0')")
+        (request,) = self.start("app.handler").answers
+        self.assertEqual(json.loads(request.body)["stackTrace"][1:], ['  File "<string>", line 1, in <module>\n'])
+
     def test_the_users_processes(self) -> None:
         """Those that start a Python of their own import __main__, which is runtime.py. The context goes there, too."""
         self.app("""

@@ -657,7 +657,7 @@ class Fuzzer:
             except (Fault, AssertionError, ValueError) as fault:
                 raise Fault(self._describe(fault, step, play)) from None
             self.counts["tame" if step.tame else "wild"] += 1
-        self._finish()
+        self._finish(waiting)
 
     def _bury(self, play: Play) -> None:
         """It has given up: that has to be for a reason, and in style."""
@@ -673,8 +673,10 @@ class Fuzzer:
         self._peers = [*self._peers[1:], self._start()]
         self.counts["gave up"] += 1
 
-    def _finish(self) -> None:
+    def _finish(self, waiting: Request | None) -> None:
         peer = self._peers[0]
+        if not waiting:  # it has just been started, and could be too young for SIGTERM
+            next(iter(peer))
         peer.process.send_signal(signal.SIGTERM)
         status = peer.process.wait(HANGS_AFTER)
         if status or peer.stderr:
