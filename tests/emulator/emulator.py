@@ -465,6 +465,7 @@ class Sandbox:
         self._log_lock = threading.Lock()
         self._join_lock = threading.Lock()
         self._connections: set[Connection] = set()
+        self._last_port = 0  # of the connection after which no other is accepted
         self._snapshot = self._restored = 0.0  # when they were
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
@@ -528,12 +529,19 @@ class Sandbox:
                 self._signal(signal.SIGTERM)
                 self.changed.wait_for(lambda: self.exit_status is not None, grace)
             self._signal(signal.SIGKILL)
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # close() alone would not wake accept()
-        self._listener.close()
+        # What a process sent before it died counts, even on a connection that nobody has accepted yet. A connection of
+        # our own, behind all of these, ends the accepting.
+        with suppress(OSError), socket.socket() as last:
+            last.bind(("127.0.0.1", 0))
+            self._last_port = last.getsockname()[1]
+            last.connect(self._listener.getsockname())
         with self._join_lock:  # two that wait for the same thread are one too many for PyPy
             for thread in self._threads:
                 thread.join()
+        self._listener.close()
+        until = time.monotonic() + 1  # whoever has left the process group may hold a connection open
+        while self._connections and time.monotonic() < until:
+            time.sleep(0.001)
         for connection in list(self._connections):
             connection.cut()
 
@@ -609,7 +617,11 @@ class Sandbox:
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
-                connection = Connection(*self._listener.accept())
+                sock, peer = self._listener.accept()
+                if peer[1] == self._last_port:
+                    sock.close()
+                    return
+                connection = Connection(sock, peer)
                 self._connections.add(connection)
                 threading.Thread(target=self._converse, args=(connection,), daemon=True).start()
 

@@ -285,11 +285,13 @@ class Emulator:
                 began = time.monotonic()
                 sandbox.hand_out(slot, result, event, self._headers(result.request_id, client_context, headers))
                 why = sandbox.wait(lambda: sandbox.is_over(slot), began + self.timeout)
-                if why:
-                    sandbox.step(slot, DEADLINE)
-                elif sandbox.many:
+                if not why and sandbox.many:
                     sandbox.slots.remove(slot)
         result.duration_ms = (time.monotonic() - began) * 1000
+        if why == "exit":
+            sandbox.stop()  # takes what it sent before
+        if why and slot:
+            sandbox.step(slot, DEADLINE)
         sandbox.memory_kib()
         sandbox.drain()
         return self._end(sandbox, result, why, f"Task timed out after {self.timeout:.2f} seconds") if why else ""
