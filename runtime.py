@@ -49,11 +49,10 @@ from time import gmtime, monotonic, sleep, strftime, time
 TYPE_CHECKING = False  # typing is slow to import, and only a type checker needs it
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
-    from typing import Any, Callable, NoReturn, Union
+    from typing import Any, Callable, NoReturn
 
     Handler = Callable[[Any, "LambdaContext"], Any]
     Result = tuple[bytes, str]  # body, content type
-    Answer = Union[Result, "Failure", None]
 
 __version__ = "2.0.0"
 
@@ -62,12 +61,12 @@ __version__ = "2.0.0"
 # https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html
 
 
-def serve(api: RuntimeAPI, handler: Handler, log: Log, loop: EventLoop) -> NoReturn:
+def serve(api: RuntimeAPI, handler: Handler, log: Log, loop: EventLoop) -> None:
     """Serve one invocation after another. To Lambda, one is over only when the runtime asks for the next.
 
     Raises RuntimeAPIError if the Runtime API fails, SystemExit on SIGTERM and when the handler calls sys.exit().
     """
-    while True:
+    while not loop.closing:
         shutdown.check()
         invocation = api.next()
         answer = None
@@ -93,27 +92,24 @@ def serve(api: RuntimeAPI, handler: Handler, log: Log, loop: EventLoop) -> NoRet
         del invocation, answer  # they may be large, and `next` may wait for hours
 
 
-def invoke(handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, loop: EventLoop) -> Answer:
-    """Call the handler. Returns its result, what went wrong, or None if a stream has begun that has to be ended.
+def invoke(
+    handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, loop: EventLoop
+) -> Result | Failure | None:
+    """Call the handler. Returns its result, or what went wrong, or None after a stream.
 
-    Raises RuntimeAPIError if Lambda does not take a stream.
+    Raises RuntimeAPIError if Lambda does not take the stream.
     """
     try:
         event = decode_event(invocation)
         result = bootstrap.handle_event_request(None, handler)(event, LambdaContext(invocation))
-        kind = type(result)
-        if kind in PLAIN_TYPES:
-            return encode(result, as_result)  # type: ignore[no-any-return]
-        call = partial(deliver, result, invocation, api, log, loop)
-        return loop.lend(call) if hasattr(kind, "__await__") or hasattr(kind, "__anext__") else call()
+        if hasattr(type(result), "__await__") or hasattr(type(result), "__anext__"):
+            return loop.lend(lambda: deliver(result, invocation, api, log, loop))  # type: ignore[no-any-return]
+        return deliver(result, invocation, api, log, loop)
     except RuntimeAPIError:
         raise
     except BaseException as error:
         shutdown.check(error)
         return Failure(error, invocation.request_id)
-
-
-PLAIN_TYPES = (dict, list, str, bytes, int, float, bool, type(None))  # of nearly every result
 
 
 def deliver(result: Any, invocation: Invocation, api: RuntimeAPI, log: Log, loop: EventLoop) -> Result | None:
@@ -133,7 +129,7 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Res
             item = next(items)
             shutdown.check()
             if api.streaming:
-                api.send_chunk(item if type(item) is bytes else encode(item, as_item))
+                api.send_chunk(encode(item, as_item))
             elif isinstance(item, dict):  # a prelude: HTTP status and headers, parted from the body by eight NULs
                 api.stream(invocation, HTTP_RESPONSE, encode(item, as_prelude), bytes(8))
             else:
@@ -147,7 +143,8 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Res
             api.stream(invocation, BYTES)
         return None
     finally:
-        getattr(items, "close", int)()  # the generator's `finally` runs also when Lambda hangs up
+        if hasattr(items, "close"):
+            items.close()  # the generator's `finally` runs also when Lambda hangs up
 
 
 # ─── The Runtime API ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -171,6 +168,7 @@ Trailer: {ERROR_TYPE}, {ERROR_BODY}\r\n"""
 JSON, BYTES = "application/json", "application/octet-stream"
 HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"  # a stream that begins with a prelude
 WIRE = ("utf-8", "surrogateescape")  # headers go back in the bytes in which they came
+SERVER_ERRORS, NONE = range(500, 600), range(0)  # statuses
 PAUSES = (0.1, 0.2, 0.4, 0.8)  # seconds between attempts
 COPY_LIMIT = 1 << 14  # bytes; up to here joining head and body is quicker than sending both
 NO_SIGPIPE = 0x4000 if sys.platform == "linux" else 0  # MSG_NOSIGNAL, which Python has no name for
@@ -215,30 +213,23 @@ class Response(client.HTTPResponse):  # type: ignore[misc]
     http.client reads the bodies. The heads are read here, because its way through email takes ten times as long.
     """
 
-    status, body, _method = 0, b"", None
+    status, body, debuglevel, _method = 0, b"", 0, None
     fields: dict[str, str]
 
     def __init__(self, sock: SocketType) -> None:
         self.fp: Any = io.BufferedReader(io.FileIO(sock.fileno(), closefd=False), 1 << 16)
 
     def receive(self) -> None:
-        """Read an answer. Raises ConnectionError if none comes, ValueError or HTTPException if it is cut or garbled."""
+        """Read an answer. Raises OSError if none comes, ValueError or HTTPException if it is cut or garbled."""
         status, self.body = 100, b""
         while status < 200:  # interim answers, such as 100 Continue, are passed over
-            size = self.fp.peek().find(b"\r\n\r\n") + 4  # usually the whole head has arrived
-            head = self.fp.read(size) if size > 3 else b""
-            while not head.endswith(b"\r\n\r\n"):
-                line = self.fp.readline()
-                if not line:
-                    raise ValueError("the answer is cut") if head else ConnectionResetError("there is no answer")
-                head += line
-            first, *lines = head[:-4].decode(*WIRE).split("\r\n")
-            version, _, rest = first.partition(" ")
-            status = int(rest[:3])
-        self.fields = fields = {}
-        for line in lines:
-            name, _, value = line.partition(":")
-            fields[name.strip().lower()] = value.strip()
+            version, status, _ = self._read_status()
+            self.fields = fields = {}
+            for line in iter(self.fp.readline, b"\r\n"):
+                name, colon, value = line.decode(*WIRE).partition(":")
+                if not colon:
+                    raise ValueError(f"the answer is cut or garbled: {line[:100]!r}")
+                fields[name.lower()] = value.strip()
 
         # What http.client needs to know to read the body.
         bodiless = status in (204, 304)
@@ -254,21 +245,27 @@ class Response(client.HTTPResponse):  # type: ignore[misc]
         """http.client calls this after each body. The buffer is kept for the next answer."""
 
 
+def framed(chunk: bytes) -> bytes:
+    """A chunk as HTTP sends it: its length in hexadecimal, and the bytes. An empty one would end the stream."""
+    return b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunk else b""
+
+
 class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
     """The calls of the Runtime API. The connection is kept open: a new one costs more than all the rest of a call.
 
     `address` is host:port, as Lambda gives it; emulators also give http://host:port/prefix. All calls raise
-    RuntimeAPIError. `streaming` is True from the beginning of a streamed response on, `idle` while `next` waits.
+    RuntimeAPIError. `fatal` are the statuses of a refused answer on which Lambda wants the process to exit. `streaming`
+    is True from the beginning of a streamed response on, `idle` while `next` waits.
     """
 
-    fatal = range(500, 600)  # statuses on which Lambda wants the process to exit
     streaming = idle = False
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, fatal: range = SERVER_ERRORS) -> None:
         match = re.fullmatch(r"(?:http://)?([\w.-]+(?::\d+)?|\[[\w.:]+\]:\d+)(/[!-~]*)?", address.strip(), re.I | re.A)
         if not match:
             raise RuntimeAPIError(f"AWS_LAMBDA_RUNTIME_API={address}", "it should be like 127.0.0.1:9001")
         super().__init__(match[1])
+        self.fatal = fatal
         root = (match[2] or "").rstrip("/")
         self._base, self._extension = f"{root}/2018-06-01/runtime", f"{root}/2020-01-01/extension"
         self._common = f" HTTP/1.1\r\nHost: {match[1]}\r\nUser-Agent: {USER_AGENT}\r\n"
@@ -287,16 +284,16 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
 
     def respond(self, invocation: Invocation, body: bytes, content_type: str) -> None:
         """Send a result: #runtimes-api-response"""
-        request, echo = self._answer(invocation, "response")
-        self._call(request, f"Content-Type: {content_type}\r\n{echo}", body)
+        request = f"POST {self._base}/invocation/{invocation.path}/response"
+        self._call(request, f"Content-Type: {content_type}\r\n{invocation.echo}", body)
 
     def fail(self, invocation: Invocation, failure: Failure) -> None:
         """Say that the handler failed; if a stream has begun, its trailers say so: #runtimes-api-invokeerror"""
-        request, echo = self._answer(invocation, "error")
         if self.streaming:
             self.end_stream(failure)
         else:
-            self._call(request, failure.headers() + echo, failure.body())
+            request = f"POST {self._base}/invocation/{invocation.path}/error"
+            self._call(request, failure.headers() + invocation.echo, failure.body())
 
     def init_error(self, failure: Failure, phase: str = "init") -> None:
         """Say why there will be no invocations; in phase "restore" after a snapshot: #runtimes-api-initerror"""
@@ -312,14 +309,13 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
 
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
         """
-        self._stream, echo = self._answer(invocation, "response")
-        head = f"{self._stream}{self._common}{STREAMING}Content-Type: {content_type}\r\n{echo}\r\n".encode(*WIRE)
-        self._send(head + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks if chunk))
+        self._stream = f"POST {self._base}/invocation/{invocation.path}/response"
+        headers = f"{STREAMING}Content-Type: {content_type}\r\n{invocation.echo}"
+        self._send(f"{self._stream}{self._common}{headers}\r\n".encode(*WIRE) + b"".join(map(framed, chunks)))
 
     def send_chunk(self, chunk: bytes) -> None:
-        """Send the next part of a stream. An empty chunk would end it, and sends nothing."""
-        if chunk:
-            self._send(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        """Send the next part of a stream."""
+        self._send(framed(chunk))
 
     def end_stream(self, failure: Failure | None = None) -> None:
         """End a stream. What went wrong goes into two trailers, which are headers behind the body."""
@@ -351,51 +347,36 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         self.sock, self.response = sock, Response(sock)
 
-    def _answer(self, invocation: Invocation, call: str) -> tuple[str, str]:
-        """The request of an answer, and the header that it repeats if the invocation came with it."""
-        request_id, nonce = invocation.request_id, invocation.headers.get(INVOCATION_ID)
-        if not re.fullmatch("[A-Za-z0-9_-]+", request_id):  # an odd one stays one segment of the path
-            request_id = "".join(f"%{byte:02X}" for byte in request_id.encode(*WIRE))
-        echo = f"Lambda-Runtime-Invocation-Id: {nonce}\r\n" if nonce else ""
-        return f"POST {self._base}/invocation/{request_id}/{call}", echo
-
     def _call(self, request: str, headers: str = "", body: bytes = b"") -> Any:
         """Send a request and return its answer. This is the one place that tries again.
 
-        An attempt fails if the connection is refused, stale or cut, or if a signal handler of the user's raises in the
-        middle. A GET is retried after a garbled answer too. A POST is not: any answer proves that it arrived.
+        An attempt fails if the connection is refused, stale or cut, if the answer is garbled, or if a signal handler of
+        the user's raises in the middle. Lambda refuses an answer that had arrived the first time: then it is delivered.
         """
         posted, sent = request.startswith("POST"), 0
         length = f"Content-Length: {len(body)}\r\n" if posted else ""
         head = f"{request}{self._common}{headers}{length}\r\n".encode(*WIRE)
         pieces = (head + body,) if len(body) < COPY_LIMIT else (head, body)
         for pause in (*PAUSES, None) if self.sock is None else (0, *PAUSES, None):  # stale: one extra try, at once
-            response = None
             try:
                 if self.sock is None:
                     self.connect()
-                response, sent = self.response, sent + 1
-                response.status = 0
+                sent += 1
                 try:
                     for piece in pieces:
                         self.sock.sendall(piece, NO_SIGPIPE)
                 except ConnectionError:  # Lambda hangs up on a body that it refuses: its answer (413) is there
                     pass
-                response.receive()
+                self.response.receive()
                 break
             except Exception as error:
                 self.close()
-                if posted and response and response.status:  # it arrived, and the rest of the answer does not matter
-                    break
-                if pause is None or (posted and isinstance(error, (ValueError, client.HTTPException))):
-                    # A local name for the error would be a cycle through this frame, which keeps the body.
-                    raise RuntimeAPIError(
-                        request, error if sent else f"cannot reach {self.host}:{self.port}: {error}"
-                    ) from None
+                if pause is None:
+                    reason = error if sent else f"cannot reach {self.host}:{self.port}: {error}"
+                    raise RuntimeAPIError(request, reason) from None
                 sleep(pause)
         if self.response.will_close:
             self.close()
-        # What is sent again is refused if it had arrived the first time.
         if not (posted and sent > 1 and 400 <= self.response.status < 500 and self.response.status != 413):
             self._check(request)
         return self.response
@@ -421,10 +402,8 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
             except ConnectionError:  # its answer may say why
                 pass
             self.response.receive()
-        except (
-            Exception
-        ) as error:  # no answer, a garbled one, or a signal handler of the user's: half a chunk may be out
-            reason = error.with_traceback(None)  # whose frame is this one: a cycle
+        except Exception as error:  # also a signal handler's: half a chunk may be out
+            reason = error.with_traceback(None)  # it has this frame, which would be a cycle
         self.close()
         self._check(self._stream)
         if reason:
@@ -437,12 +416,17 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
 
 
 class Invocation:
-    """One event: the `headers` of `next` (names in lower case), the `body` in bytes, the `request_id`."""
+    """One event: the `headers` of `next` (names in lower case), the `body` in bytes, the `request_id`, and what its
+    answer needs of them: a segment of the `path`, and the header that an answer repeats if it was sent, `echo`."""
 
     def __init__(self, headers: dict[str, str], body: bytes) -> None:
-        self.headers = headers
-        self.body = body
-        self.request_id = headers[REQUEST_ID]
+        self.headers, self.body, self.request_id = headers, body, headers[REQUEST_ID]
+        self.path = ODD_BYTE.sub(lambda odd: b"%%%02X" % odd[0][0], self.request_id.encode(*WIRE)).decode()
+        nonce = headers.get(INVOCATION_ID)
+        self.echo = f"{INVOCATION_ID}: {nonce}\r\n" if nonce else ""
+
+
+ODD_BYTE = re.compile(rb"[^\w-]")
 
 
 class Fields:
@@ -696,21 +680,23 @@ class Failure:
 
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror
         """
-        message, frames, directory = self.message, self.frames, ""
+        directory = ""
         with suppress(OSError):  # it was removed
             directory = os.getcwd()
         kind = "LambdaValidationError" if self.type.startswith("Runtime.") else self.type[:1000]
-        while True:
+        text = ""
+        for message, frames in (
+            (self.message, self.frames),
+            (self.message[:2000], self.frames[-20:]),
+            (self.message[:2000], []),
+        ):
             stack = [{"path": frame.filename, "line": frame.lineno, "label": frame.name} for frame in frames]
             exceptions = [{"message": message, "type": kind, "stack": stack}]
             paths = sorted({frame.filename for frame in frames})
             text = dumps({"working_directory": directory, "exceptions": exceptions, "paths": paths})  # in ASCII
             if len(text) < XRAY_CAUSE_LIMIT:
-                return text
-            if len(message) > 1000:
-                message = message[: len(message) // 2]
-            else:
-                frames = frames[(len(frames) + 1) // 2 :]
+                break
+        return text
 
 
 def user_stack(error: BaseException) -> tuple[list[Any], list[str], str]:
@@ -752,6 +738,7 @@ class EventLoop:
     """The event loop, made when it is first needed: most functions never import asyncio."""
 
     _loop: Any = None
+    closing = False
 
     @property
     def loop(self) -> Any:
@@ -827,6 +814,7 @@ class EventLoop:
 
     def close(self) -> None:
         """Cancel what is left, so that its `finally` runs. A task that goes on is left after a second."""
+        self.closing = True
         if self._loop and not self._loop.is_closed():
             tasks = import_standard("asyncio").all_tasks(self._loop)
             for task in tasks:
@@ -870,6 +858,7 @@ class Log:
 
     together = False  # whether several invocations are in work at once
     lock_processes: Any = staticmethod(lambda command: None)  # replaced if several processes write to this log
+    handler: Any  # the root logger's, when logging has been imported
 
     def __init__(self) -> None:
         self.json = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").lower() == "json"
@@ -915,24 +904,23 @@ class Log:
 
     def failure(self, failure: Failure) -> None:
         """Write an uncaught error. On standard output `\\r` keeps its lines together as one record."""
-        more = {"traceback": failure.traceback} if failure.traceback else {}
-        text = failure.traceback or "".join(failure.stack and ["Traceback (most recent call last):\n", *failure.stack])
+        stack = failure.stack and ["Traceback (most recent call last):\n", *failure.stack]
         first = f"[ERROR] {failure.type}: {failure.message}" if failure.message else f"[ERROR] {failure.type}"
         # Indented by no-break spaces, as Lambda's console drops ordinary ones.
-        lines = [first, *(re.sub("^ +", lambda spaces: "\xa0" * len(spaces[0]), line) for line in text.splitlines())]
-        self._report(40, {"level": "ERROR", **failure.report, **more}, ("\n" if self.framed else "\r").join(lines))
+        indented = re.sub(
+            "^ +", lambda spaces: "\xa0" * len(spaces[0]), failure.traceback or "".join(stack), flags=re.M
+        )
+        text, frame = ("\n" if self.framed else "\r").join([first, *indented.splitlines()]), TEXT_FRAME
+        if self.json:
+            fields = {"timestamp": strftime(DATE + "Z", gmtime()), "level": "ERROR", **failure.report}
+            more = {"traceback": failure.traceback} if failure.traceback else {}
+            text, frame = encode_json({**fields, **more}), JSON_FRAME
+        self.write(text if self.framed else text + "\n", frame, 40)
 
     def warning(self, message: str) -> None:
-        """Write a word of the runtime's own, in the form of a logging record."""
-        now, request_id = time(), self.invocation.request_id
-        fields = {"level": "WARNING", "message": message, "logger": "runtime", "requestId": request_id}
-        stamp = f"{strftime(DATE, gmtime(now))}.{int(now % 1 * 1000):03d}Z"
-        self._report(30 if self.json or self.level else 0, fields, f"[WARNING]\t{stamp}\t{request_id}\t{message}")
-
-    def _report(self, level: int, fields: dict[str, Any], text: str) -> None:
-        if self.json:
-            text = encode_json({"timestamp": strftime(DATE + "Z", gmtime()), **fields})
-        self.write(text if self.framed else text + "\n", JSON_FRAME if self.json else TEXT_FRAME, level)
+        """Write a word of the runtime's own, as a record of the logger `runtime`."""
+        record = import_standard("logging").LogRecord("runtime", 30, __file__, 0, message, None, None)
+        self.handler.handle(record)
 
 
 # What AWS's client has imported before any user code runs. A file of such a name beside the handler is passed over.
@@ -1024,6 +1012,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
     handler.addFilter(add_ids)
     logging.Formatter.converter = gmtime
     logging.root.addHandler(handler)
+    log.handler = handler
     with suppress(ValueError):  # there is no such level
         logging.root.setLevel({"TRACE": "DEBUG"}.get(log.level, log.level))
 
@@ -1078,7 +1067,7 @@ def set_up_path() -> list[str]:
 
 def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tell: Any = len) -> None:
     """Init, then serve. Ends by what it raises. If it is one of `count` workers, it tells how it is doing."""
-    api = PatientAPI(address) if count else RuntimeAPI(address)
+    api = RuntimeAPI(address, NONE if count else SERVER_ERRORS)
     shutdown.install()
     provider = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", "")
     if count and provider:  # a Unix socket, to which all that a worker prints has to go
@@ -1255,24 +1244,6 @@ def end(action: Callable[[], Any]) -> NoReturn:
 READY, READY_FOR_ALL, GAVE_UP = b"r", b"a", b"!"  # what a worker tells
 
 
-class PatientAPI(RuntimeAPI):
-    """The Runtime API where others are in work: an answer that fails is never fatal, and `next` is tried again."""
-
-    fatal = range(0)
-    closing = False  # all connections of the process
-
-    def next(self, pauses: tuple[float, ...] = PAUSES) -> Invocation:
-        if self.closing:
-            raise SystemExit(0)
-        try:
-            return super().next()
-        except RuntimeAPIError as error:
-            if not (pauses and error.status):  # without a status it was tried often enough
-                raise
-            sleep(pauses[0])
-            return self.next(pauses[1:])
-
-
 def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoReturn:
     """Keep `count` workers at work until SIGTERM. This process imports nothing of the user's.
 
@@ -1288,16 +1259,12 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
     told, status = b"", None
 
     def start(number: int, pause: int = 0) -> None:
-        # A SIGTERM waits until the child is known here, and has no handler of ours there.
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         pid = os.fork()
         workers[pid] = number, monotonic()
         if not pid:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-        if not pid:
             sleep(pause)
             end(partial(work, number, partial(os.write, writer)))
 
@@ -1352,7 +1319,7 @@ def serve_together(count: int, address: str, handler: Handler, log: Log, loop: E
     """Serve several invocations at once. If one of them ends the process, the others are still answered."""
     log.together = True
     carry_context()
-    apis = [PatientAPI(address) for _ in range(count)]
+    apis = [RuntimeAPI(address, NONE) for _ in range(count)]
 
     def serve_one(api: RuntimeAPI) -> None:
         try:
@@ -1363,7 +1330,6 @@ def serve_together(count: int, address: str, handler: Handler, log: Log, loop: E
     try:
         loop.host(*(partial(serve_one, api) for api in apis))
     finally:
-        PatientAPI.closing = True
         loop.close()  # what is in work is cancelled, so that `serve` reports it
         for _ in range(100):  # a second at most
             if not (shutdown.requested or all(api.idle for api in apis)):

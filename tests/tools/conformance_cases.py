@@ -183,7 +183,6 @@ SAME = (
     "AsDictList([1])",
     "AsDictDict(z=1)",
     "AsDictStr('s')",
-    "AsDictWrong()",
     "Data()",
     "{1, 2}",
     "datetime.datetime(2026, 1, 1)",

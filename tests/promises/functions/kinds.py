@@ -15,7 +15,7 @@ import uuid
 from typing import Any, NoReturn
 
 __all__ = [
-    "AsDict", "AsDictDict", "AsDictList", "AsDictStr", "AsDictWrong", "Color", "D", "DSub", "Data", "Float", "Int",
+    "AsDict", "AsDictDict", "AsDictList", "AsDictStr", "Color", "D", "DSub", "Data", "Float", "Int",
     "Kind", "Level", "List", "Odd", "Pair", "Str", "Tuple", "collections", "cycle", "datetime", "deep", "log", "os",
     "raise_it", "recurse", "sys", "uuid",
 ]  # fmt: skip
@@ -43,11 +43,6 @@ class AsDictDict(dict):  # type: ignore[type-arg]
 class AsDictStr(str):
     def _asdict(self) -> dict[str, Any]:
         return {"s": 1}
-
-
-class AsDictWrong:
-    def _asdict(self) -> int:
-        return 5
 
 
 @dataclasses.dataclass
