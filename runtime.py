@@ -170,7 +170,6 @@ HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"  # a strea
 WIRE = ("utf-8", "surrogateescape")  # headers go back in the bytes in which they came
 SERVER_ERRORS, NONE = range(500, 600), range(0)  # statuses
 PAUSES = (0.1, 0.2, 0.4, 0.8)  # seconds between attempts
-COPY_LIMIT = 1 << 14  # bytes; up to here joining head and body is quicker than sending both
 NO_SIGPIPE = 0x4000 if sys.platform == "linux" else 0  # MSG_NOSIGNAL, which Python has no name for
 
 
@@ -202,8 +201,8 @@ client.MAXAMOUNT = sys.maxsize  # Python 3.9 reads a body in pieces of this size
 class RuntimeAPIError(Exception):
     """A call failed: the text says which one and why. `status` is that of Lambda's answer, 0 if there was none."""
 
-    def __init__(self, request: str, reason: object, status: int = 0) -> None:
-        super().__init__(f"{request}: {reason if isinstance(reason, (str, OSError)) else repr(reason)}")
+    def __init__(self, request: str, reason: str, status: int = 0) -> None:
+        super().__init__(f"{request}: {reason}")
         self.status = status
 
 
@@ -232,9 +231,8 @@ class Response(client.HTTPResponse):  # type: ignore[misc]
                 fields[name.lower()] = value.strip()
 
         # What http.client needs to know to read the body.
-        bodiless = status in (204, 304)
-        self.chunked = fields.get("transfer-encoding", "").lower() == "chunked" and not bodiless
-        length, self.chunk_left = "0" if bodiless else fields.get("content-length"), None
+        self.chunked, self.chunk_left = fields.get("transfer-encoding", "").lower() == "chunked", None
+        length = "0" if status == 204 else fields.get("content-length")
         self.length = int(length) if length else None
         connection = fields.get("connection", "close" if version == "HTTP/1.0" else "").lower()
         self.will_close = "close" in connection or not (self.chunked or length)
@@ -261,14 +259,12 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
     streaming = idle = False
 
     def __init__(self, address: str, fatal: range = SERVER_ERRORS) -> None:
-        match = re.fullmatch(r"(?:http://)?([\w.-]+(?::\d+)?|\[[\w.:]+\]:\d+)(/[!-~]*)?", address.strip(), re.I | re.A)
-        if not match:
-            raise RuntimeAPIError(f"AWS_LAMBDA_RUNTIME_API={address}", "it should be like 127.0.0.1:9001")
-        super().__init__(match[1])
+        host, _, prefix = re.sub("^http://", "", address.strip(), flags=re.I).partition("/")
+        super().__init__(host)
         self.fatal = fatal
-        root = (match[2] or "").rstrip("/")
+        root = f"/{prefix}".rstrip("/")
         self._base, self._extension = f"{root}/2018-06-01/runtime", f"{root}/2020-01-01/extension"
-        self._common = f" HTTP/1.1\r\nHost: {match[1]}\r\nUser-Agent: {USER_AGENT}\r\n"
+        self._common = f" HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\n"
 
     def next(self) -> Invocation:
         """Wait for an event: #runtimes-api-next"""
@@ -353,33 +349,37 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         An attempt fails if the connection is refused, stale or cut, if the answer is garbled, or if a signal handler of
         the user's raises in the middle. Lambda refuses an answer that had arrived the first time: then it is delivered.
         """
-        posted, sent = request.startswith("POST"), 0
+        posted = request.startswith("POST")
         length = f"Content-Length: {len(body)}\r\n" if posted else ""
-        head = f"{request}{self._common}{headers}{length}\r\n".encode(*WIRE)
-        pieces = (head + body,) if len(body) < COPY_LIMIT else (head, body)
-        for pause in (*PAUSES, None) if self.sock is None else (0, *PAUSES, None):  # stale: one extra try, at once
+        data = f"{request}{self._common}{headers}{length}\r\n".encode(*WIRE) + body
+        pauses = PAUSES if self.sock is None else (0, *PAUSES)  # a stale connection: one extra try, at once
+        for tried, pause in enumerate((*pauses, None)):  # noqa: B007
             try:
-                if self.sock is None:
-                    self.connect()
-                sent += 1
-                try:
-                    for piece in pieces:
-                        self.sock.sendall(piece, NO_SIGPIPE)
-                except ConnectionError:  # Lambda hangs up on a body that it refuses: its answer (413) is there
-                    pass
-                self.response.receive()
+                self._exchange(data)
                 break
             except Exception as error:
                 self.close()
                 if pause is None:
-                    reason = error if sent else f"cannot reach {self.host}:{self.port}: {error}"
-                    raise RuntimeAPIError(request, reason) from None
+                    raise RuntimeAPIError(request, f"no answer from {self.host}:{self.port}: {error!r}") from None
                 sleep(pause)
         if self.response.will_close:
             self.close()
-        if not (posted and sent > 1 and 400 <= self.response.status < 500 and self.response.status != 413):
+        if not (posted and tried and 400 <= self.response.status < 500 and self.response.status != 413):
             self._check(request)
         return self.response
+
+    def _exchange(self, data: bytes, more: bool = False) -> bool:
+        """Send data. Unless more of it comes, or if Lambda hangs up before that, read the answer, and say so."""
+        if self.sock is None:
+            self.connect()
+        try:
+            self.sock.sendall(data, NO_SIGPIPE)
+            if more:
+                return False
+        except ConnectionError:  # Lambda hangs up on a body that it refuses: its answer (413) is there
+            pass
+        self.response.receive()
+        return True
 
     def _check(self, request: str) -> None:
         status, body = self.response.status, self.response.body[:500].decode("utf-8", "backslashreplace")
@@ -387,23 +387,16 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
             raise RuntimeAPIError(request, " ".join(f"{status} {body}".split()), status)
 
     def _send(self, data: bytes, last: bool = False) -> None:
-        """Send a part of a stream. After the last part, or when Lambda hangs up before, read its answer, and close the
-        connection as AWS's guide asks."""
-        reason: Any = None if last else "Lambda hung up"
+        """Send a part of a stream. After the last one close the connection, as AWS's guide asks."""
+        reason = "" if last else "Lambda hung up"
         try:
             if not self.streaming:
                 self.close()  # the kept connection may be stale, and a stream cannot be sent again
-                self.connect()
                 self.streaming = True
-            try:
-                self.sock.sendall(data, NO_SIGPIPE)
-                if not last:
-                    return
-            except ConnectionError:  # its answer may say why
-                pass
-            self.response.receive()
+            if not self._exchange(data, more=not last):
+                return
         except Exception as error:  # also a signal handler's: half a chunk may be out
-            reason = error.with_traceback(None)  # it has this frame, which would be a cycle
+            reason = repr(error)
         self.close()
         self._check(self._stream)
         if reason:
@@ -479,8 +472,7 @@ class LambdaContext(Fields):
         self.identity = CognitoIdentity(cognito_identity_id=identity, cognito_identity_pool_id=pool)
         self.tenant_id = headers.get(TENANT_ID) or None
         self.trace_id = headers.get(TRACE_ID)  # the environment has it only if one invocation at a time is in work
-        deadline = headers.get(DEADLINE_MS, "")
-        self._epoch_deadline_time_in_ms = int(deadline) if deadline.isdecimal() else 0  # AWS's name; people use it
+        self._epoch_deadline_time_in_ms = int(headers.get(DEADLINE_MS, 0))  # AWS's name; people use it
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda ends this invocation; never negative, 0 if no deadline is known."""
@@ -510,7 +502,6 @@ def as_object(value: Any, what: str) -> dict[str, Any] | None:
 # https://docs.aws.amazon.com/lambda/latest/dg/python-handler.html
 # https://docs.aws.amazon.com/lambda/latest/dg/python-exceptions.html
 
-XRAY_CAUSE_LIMIT = 64 * 1024  # bytes of it that Lambda keeps
 UTF_8 = ("utf-8", "backslashreplace")  # half of a surrogate pair becomes \ud83d, which is an escape in JSON, too
 
 
@@ -665,8 +656,8 @@ class Failure:
         else:
             self.type = self.recorded_type = f"Runtime.{error.kind}"
             self.frames, self.stack, self.traceback = [], error.stack, ""
-        said = {"errorMessage": self.message, "errorType": self.type}
-        self.report = {**said, "requestId": request_id, "stackTrace": self.stack}
+        what = {"errorMessage": self.message, "errorType": self.type}
+        self.report = {**what, "requestId": request_id, "stackTrace": self.stack}
 
     def body(self) -> bytes:
         return encode_json(self.report).encode(*UTF_8)
@@ -676,27 +667,18 @@ class Failure:
         return f"{types}{XRAY_CAUSE}: {self.xray_cause()}\r\n"
 
     def xray_cause(self) -> str:
-        """What X-Ray shows of the error. It is cut to what Lambda keeps: the message first, then the outer frames.
+        """What X-Ray shows of the error. Lambda keeps 64 KB of it, so a long one has only its innermost frames.
 
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror
         """
-        directory = ""
+        directory, frames = "", self.frames[-50:]
         with suppress(OSError):  # it was removed
             directory = os.getcwd()
         kind = "LambdaValidationError" if self.type.startswith("Runtime.") else self.type[:1000]
-        text = ""
-        for message, frames in (
-            (self.message, self.frames),
-            (self.message[:2000], self.frames[-20:]),
-            (self.message[:2000], []),
-        ):
-            stack = [{"path": frame.filename, "line": frame.lineno, "label": frame.name} for frame in frames]
-            exceptions = [{"message": message, "type": kind, "stack": stack}]
-            paths = sorted({frame.filename for frame in frames})
-            text = dumps({"working_directory": directory, "exceptions": exceptions, "paths": paths})  # in ASCII
-            if len(text) < XRAY_CAUSE_LIMIT:
-                break
-        return text
+        stack = [{"path": frame.filename, "line": frame.lineno, "label": frame.name} for frame in frames]
+        exceptions = [{"message": self.message[:2000], "type": kind, "stack": stack}]
+        paths = sorted({frame.filename for frame in frames})
+        return dumps({"working_directory": directory, "exceptions": exceptions, "paths": paths})  # in ASCII
 
 
 def user_stack(error: BaseException) -> tuple[list[Any], list[str], str]:
@@ -797,11 +779,11 @@ class EventLoop:
                     handed.put((item, wanted))
                     await wanted
             finally:
+                handed.put(None)
                 if hasattr(items, "aclose"):
                     await items.aclose()
 
         reading = self.start(read())
-        reading.add_done_callback(lambda _: handed.put(None))
         try:
             for item, wanted in iter(handed.get, None):
                 yield item
@@ -837,11 +819,10 @@ class Output(io.FileIO):
     """Without a buffer, what is written is out: a time-out loses nothing, and child processes print in order."""
 
     def write(self, data: Any) -> int:
-        done = size = len(data)
-        while data and done:  # a signal may cut a long write short
-            done = io.FileIO.write(self, data) or 0
-            data = data[done:]
-        return size
+        left = memoryview(data)
+        while left:  # a signal may cut a long write short
+            left = left[super().write(left) or 0 :]
+        return len(data)
 
 
 def unbuffered(stream: Any, fd: int) -> Any:
@@ -865,7 +846,7 @@ class Log:
         self.level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
         fd = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD", "")
         self.framed = fd.isdecimal()
-        self._fd = int(fd) if self.framed else 1
+        self._output = Output(int(fd) if self.framed else 1, "w", closefd=False)
         self._latest = Invocation({REQUEST_ID: ""}, b"")  # none yet
         self._lock = lock = RLock()  # a signal handler may log in the middle of a record
         os.register_at_fork(after_in_child=lock._at_fork_reinit)  # type: ignore[attr-defined] # another thread held it
@@ -895,8 +876,7 @@ class Log:
         with self._lock:
             try:
                 self.lock_processes(os.F_LOCK)
-                while data:
-                    data = data[os.write(self._fd, data) :]
+                self._output.write(data)
             except OSError:  # nobody reads it any more
                 pass
             finally:
@@ -925,9 +905,9 @@ class Log:
 
 # What AWS's client has imported before any user code runs. A file of such a name beside the handler is passed over.
 STANDARD = frozenset(
-    """bisect collections contextlib copyreg decimal enum functools heapq importlib json keyword linecache logging
-    numbers operator re reprlib sre_compile sre_constants sre_parse string textwrap threading token tokenize traceback
-    types warnings weakref _colorize _decimal _json _pydecimal _weakrefset""".split()  # noqa: SIM905
+    """bisect collections contextlib contextvars copyreg decimal enum functools heapq importlib json keyword linecache
+    logging numbers operator re reprlib string textwrap threading token tokenize traceback types warnings
+    weakref""".split()  # noqa: SIM905
 )
 
 
@@ -1091,12 +1071,10 @@ def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tel
     tell(READY_FOR_ALL if is_async(handler) else READY)
     loop = EventLoop()
     try:
-        if not is_async(handler):
-            serve(api, handler, log, loop)
-        elif count:
-            serve_together(count, address, handler, log, loop)
+        if is_async(handler):
+            serve_together([api, *(RuntimeAPI(address, NONE) for _ in range(1, count))], handler, log, loop)
         else:
-            loop.host(partial(serve, api, handler, log, loop))
+            serve(api, handler, log, loop)
     except RuntimeAPIError:
         shutdown.requested = True  # the SIGTERM that comes of this must not cut short what is said of it
         tell(GAVE_UP)
@@ -1134,7 +1112,7 @@ def init(name: str, api: RuntimeAPI, log: Log) -> Handler:
     try:
         api.init_error(failure, phase)
     except RuntimeAPIError as error:
-        say(str(error))
+        log.warning(f"Lambda did not take the report of it: {error}")
     raise SystemExit(status)
 
 
@@ -1149,10 +1127,8 @@ class bootstrap:  # noqa: N801
 
 
 def tell_tracker(method: str, *args: Any) -> None:
-    try:
+    with suppress(Exception):  # its own
         getattr(bootstrap.LambdaRuntimeClient, method)(None, *args)
-    except Exception:  # its own
-        pass
 
 
 class Shutdown:
@@ -1200,11 +1176,6 @@ def exit_in_time(status: int) -> None:
     os._exit(status)
 
 
-def say(line: str) -> None:
-    with suppress(OSError):
-        os.write(2, f"runtime.py: {line}\n".encode(*UTF_8))
-
-
 def end(action: Callable[[], Any]) -> NoReturn:
     """Call what ends by what it raises, and end the process: with all that an ordinary exit does, but for waiting for
     the user's threads. Lambda kills the process some 300 ms after SIGTERM; they would keep exit hooks from running."""
@@ -1215,7 +1186,9 @@ def end(action: Callable[[], Any]) -> NoReturn:
         reason = error  # it is kept: to clear away what it refers to would now bring ResourceWarnings
     status: Any = reason.code if isinstance(reason, SystemExit) else reason
     if status is not None and not isinstance(status, int):
-        say(str(status) if isinstance(status, (str, RuntimeAPIError)) else f"{type(status).__name__}: {status}")
+        text = f"{status}" if isinstance(status, (str, RuntimeAPIError)) else f"{type(status).__name__}: {status}"
+        with suppress(OSError):  # there is no standard error
+            os.write(2, f"runtime.py: {text}\n".encode(*UTF_8))
         status = 1
     status = (status or 0) & 0xFF
 
@@ -1315,11 +1288,12 @@ def looks_async(name: str) -> bool:
     return False
 
 
-def serve_together(count: int, address: str, handler: Handler, log: Log, loop: EventLoop) -> None:
-    """Serve several invocations at once. If one of them ends the process, the others are still answered."""
-    log.together = True
-    carry_context()
-    apis = [RuntimeAPI(address, NONE) for _ in range(count)]
+def serve_together(apis: list[RuntimeAPI], handler: Handler, log: Log, loop: EventLoop) -> None:
+    """Serve an async handler, an invocation at a time on each connection. If one ends the process, the others are still
+    answered."""
+    if len(apis) > 1:
+        log.together = True
+        carry_context()
 
     def serve_one(api: RuntimeAPI) -> None:
         try:
