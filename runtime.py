@@ -80,8 +80,6 @@ def serve(api: RuntimeAPI, handler: Handler, log: Log, loop: EventLoop) -> None:
                 api.fail(invocation, answer)
             elif answer:
                 api.respond(invocation, *answer)
-            else:
-                api.end_stream()
         except RuntimeAPIError as error:
             if error.status in api.fatal:
                 raise
@@ -135,12 +133,14 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Res
             else:
                 api.stream(invocation, BYTES, encode(item, as_item))
     except StopIteration as end:
-        if end.value is not None and not api.streaming:
+        shutdown.check()
+        if not api.streaming and end.value is not None:
             return encode(end.value, as_result)  # type: ignore[no-any-return]
-        if end.value is not None:
-            log.warning("A stream has no place for what the generator returned after its first item: it is lost")
-        elif not api.streaming:
+        if not api.streaming:
             api.stream(invocation, BYTES)
+        elif end.value is not None:
+            log.warning("A stream has no place for what the generator returned after its first item: it is lost")
+        api.end_stream()
         return None
     finally:
         if hasattr(items, "close"):
@@ -826,8 +826,6 @@ class Output(io.FileIO):
 
 
 def unbuffered(stream: Any, fd: int) -> Any:
-    if not isinstance(stream, io.TextIOWrapper):  # there is none, or a sitecustomize.py has its own
-        return stream
     stream.flush()
     output: Any = Output(fd, "w", closefd=False)
     output.name = stream.name
@@ -1002,6 +1000,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 
 EXIT_LIMIT = 1.8  # seconds after which the process ends whatever hangs
+API_IS_GONE = 69  # EX_UNAVAILABLE of sysexits.h, the status when the Runtime API has failed
 
 
 def main() -> None:
@@ -1063,11 +1062,8 @@ def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tel
     if not shutdown.is_installed():
         # The user's module waits for SIGTERM, and Lambda sends it only if there is an extension. Of several workers the
         # first one registers: when it asks for an event, the time to register is over.
-        try:
+        with suppress(RuntimeAPIError):
             start_new_thread(RuntimeAPI(address).extension_next, (api.register_extension(),))
-        except RuntimeAPIError as error:
-            if not count:
-                log.warning(f"There will be no SIGTERM, as the runtime cannot be registered as an extension: {error}")
     tell(READY_FOR_ALL if is_async(handler) else READY)
     loop = EventLoop()
     try:
@@ -1075,10 +1071,6 @@ def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tel
             serve_together([api, *(RuntimeAPI(address, NONE) for _ in range(1, count))], handler, log, loop)
         else:
             serve(api, handler, log, loop)
-    except RuntimeAPIError:
-        shutdown.requested = True  # the SIGTERM that comes of this must not cut short what is said of it
-        tell(GAVE_UP)
-        raise
     finally:
         loop.close()
 
@@ -1185,14 +1177,13 @@ def end(action: Callable[[], Any]) -> NoReturn:
     except BaseException as error:
         reason = error  # it is kept: to clear away what it refers to would now bring ResourceWarnings
     status: Any = reason.code if isinstance(reason, SystemExit) else reason
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if status is not None and not isinstance(status, int):
         text = f"{status}" if isinstance(status, (str, RuntimeAPIError)) else f"{type(status).__name__}: {status}"
         with suppress(OSError):  # there is no standard error
             os.write(2, f"runtime.py: {text}\n".encode(*UTF_8))
-        status = 1
+        status = API_IS_GONE if isinstance(status, RuntimeAPIError) else 1
     status = (status or 0) & 0xFF
-
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with suppress(RuntimeError):
         start_new_thread(exit_in_time, (status,))
     with suppress(BaseException):
@@ -1214,7 +1205,7 @@ def end(action: Callable[[], Any]) -> NoReturn:
 # async one runs in one process, with a thread for each connection around one event loop.
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-python-runtime.html
 
-READY, READY_FOR_ALL, GAVE_UP = b"r", b"a", b"!"  # what a worker tells
+READY, READY_FOR_ALL = b"r", b"a"  # what a worker tells
 
 
 def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoReturn:
@@ -1229,7 +1220,7 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     workers: dict[int, tuple[int, float]] = {}  # by process id: number, time of the start
-    told, status = b"", None
+    told, status, gone = b"", None, False
 
     def start(number: int, pause: int = 0) -> None:
         pid = os.fork()
@@ -1269,9 +1260,10 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
                     continue
                 number, started = workers.pop(pid)
                 missing[number] = int(monotonic() - started < 1)
+                gone = gone or os.waitstatus_to_exitcode(code) == API_IS_GONE
                 if number < wanted and status is None:
                     log.warning(f"Worker {pid} ended with status {os.waitstatus_to_exitcode(code)}, and is replaced")
-        if status is None and (GAVE_UP in told or not (workers or wanted)):
+        if status is None and (gone or not (workers or wanted)):
             status = 1
             stop()
         for number in [one for one in missing if one < wanted and status is None]:
