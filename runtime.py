@@ -174,8 +174,8 @@ NO_SIGPIPE = 0x4000 if sys.platform == "linux" else 0  # MSG_NOSIGNAL, which Pyt
 
 
 def import_http_client() -> Any:
-    """http.client without email, socket, ssl and urllib. They are 12 ms of a cold start of 40, and HTTP by hand needs
-    none of them. Libraries that patch the user's http.client do not reach this one."""
+    """A copy of http.client of our own, without email, socket, ssl and urllib: 12 ms of a cold start of 40, and HTTP by
+    hand needs none of them. Libraries that patch the user's http.client do not reach it."""
     stand_in: Any = type(sys)("http")  # for the package `http`, and for all that http.client uses from elsewhere
     stand_in.__path__ = [os.path.join(os.path.dirname(os.__file__), "http")]
     stand_in.HTTPStatus = stand_in.parser = stand_in.message = stand_in
@@ -186,7 +186,11 @@ def import_http_client() -> Any:
     sys.modules.update({**dict.fromkeys(names[:-2], stand_in), "ssl": None})  # type: ignore[dict-item] # None: no ssl
     try:
         with suppress(Exception):  # a Python whose http.client needs more than this
-            return __import__("http.client").client
+            client = __import__("http.client").client
+            client.CONTINUE, client.NO_CONTENT, client.NOT_MODIFIED = 100, 204, 304
+            client.parse_headers = parse_headers
+            client.MAXAMOUNT = sys.maxsize  # Python 3.9 reads in pieces of this size: the memory of many stays in use
+            return client
     finally:
         for name in names:
             sys.modules.pop(name, None)
@@ -194,8 +198,18 @@ def import_http_client() -> Any:
     return __import__("http.client").client
 
 
+def parse_headers(file: Any, **_: Any) -> dict[str, str]:
+    """The headers of an answer, names in lower case. http.client's own way, through email, takes ten times as long."""
+    headers = {}
+    for line in iter(file.readline, b"\r\n"):
+        name, colon, value = line.decode(*WIRE).partition(":")
+        if not colon:
+            raise ValueError(f"the answer is cut or garbled: {line[:100]!r}")
+        headers[name.lower()] = value.strip()
+    return headers
+
+
 client: Any = import_http_client()
-client.MAXAMOUNT = sys.maxsize  # Python 3.9 reads a body in pieces of this size; the memory of many stays in use
 
 
 class RuntimeAPIError(Exception):
@@ -207,36 +221,19 @@ class RuntimeAPIError(Exception):
 
 
 class Response(client.HTTPResponse):  # type: ignore[misc]
-    """The answers on a connection, one after another: `status`, `fields` (headers, names in lower case), `body`.
-
-    http.client reads the bodies. The heads are read here, because its way through email takes ten times as long.
-    """
+    """The answers on a connection, one after another: `status`, `headers`, `body`."""
 
     status, body, debuglevel, _method = 0, b"", 0, None
-    fields: dict[str, str]
 
     def __init__(self, sock: SocketType) -> None:
         self.fp: Any = io.BufferedReader(io.FileIO(sock.fileno(), closefd=False), 1 << 16)
 
     def receive(self) -> None:
         """Read an answer. Raises OSError if none comes, ValueError or HTTPException if it is cut or garbled."""
-        status, self.body = 100, b""
-        while status < 200:  # interim answers, such as 100 Continue, are passed over
-            version, status, _ = self._read_status()
-            self.fields = fields = {}
-            for line in iter(self.fp.readline, b"\r\n"):
-                name, colon, value = line.decode(*WIRE).partition(":")
-                if not colon:
-                    raise ValueError(f"the answer is cut or garbled: {line[:100]!r}")
-                fields[name.lower()] = value.strip()
-
-        # What http.client needs to know to read the body.
-        self.chunked, self.chunk_left = fields.get("transfer-encoding", "").lower() == "chunked", None
-        length = "0" if status == 204 else fields.get("content-length")
-        self.length = int(length) if length else None
-        connection = fields.get("connection", "close" if version == "HTTP/1.0" else "").lower()
-        self.will_close = "close" in connection or not (self.chunked or length)
-        self.status = status
+        self.status, self.body = 100, b""
+        while self.status < 200:  # interim answers, such as 100 Continue, are passed over
+            self.headers: Any = None
+            self.begin()
         self.body = self.read()
 
     def _close_conn(self) -> None:
@@ -273,23 +270,23 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         while self._call(request).status == 204:  # an emulator without an event; Lambda would have waited
             sleep(0.05)
         self.idle = False
-        if not self.response.fields.get(REQUEST_ID):
+        if not self.response.headers.get(REQUEST_ID):
             raise RuntimeAPIError(request, "an event without a request id")
         body, self.response.body = self.response.body, b""  # it may be large, and the response stays
-        return Invocation(self.response.fields, body)
+        return Invocation(self.response.headers, body)
 
     def respond(self, invocation: Invocation, body: bytes, content_type: str) -> None:
         """Send a result: #runtimes-api-response"""
-        request = f"POST {self._base}/invocation/{invocation.path}/response"
-        self._call(request, f"Content-Type: {content_type}\r\n{invocation.echo}", body)
+        headers = f"Content-Type: {content_type}\r\n{invocation.echo}"
+        self._call(f"POST {self._base}{invocation.path}/response", headers, body)
 
     def fail(self, invocation: Invocation, failure: Failure) -> None:
         """Say that the handler failed; if a stream has begun, its trailers say so: #runtimes-api-invokeerror"""
         if self.streaming:
             self.end_stream(failure)
         else:
-            request = f"POST {self._base}/invocation/{invocation.path}/error"
-            self._call(request, failure.headers() + invocation.echo, failure.body())
+            headers = failure.headers() + invocation.echo
+            self._call(f"POST {self._base}{invocation.path}/error", headers, failure.body())
 
     def init_error(self, failure: Failure, phase: str = "init") -> None:
         """Say why there will be no invocations; in phase "restore" after a snapshot: #runtimes-api-initerror"""
@@ -305,7 +302,7 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
 
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
         """
-        self._stream = f"POST {self._base}/invocation/{invocation.path}/response"
+        self._stream = f"POST {self._base}{invocation.path}/response"
         headers = f"{STREAMING}Content-Type: {content_type}\r\n{invocation.echo}"
         self._send(f"{self._stream}{self._common}{headers}\r\n".encode(*WIRE) + b"".join(map(framed, chunks)))
 
@@ -328,7 +325,7 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         """
         headers = f"Lambda-Extension-Name: runtime.py\r\nContent-Type: {JSON}\r\n"
         response = self._call(f"POST {self._extension}/register", headers, b'{"events": []}')
-        return response.fields.get("lambda-extension-identifier", "")  # type: ignore[no-any-return]
+        return response.headers.get("lambda-extension-identifier", "")  # type: ignore[no-any-return]
 
     def extension_next(self, identifier: str) -> None:
         """Say that the extension is ready. It wants no events, so this never returns."""
@@ -414,7 +411,8 @@ class Invocation:
 
     def __init__(self, headers: dict[str, str], body: bytes) -> None:
         self.headers, self.body, self.request_id = headers, body, headers[REQUEST_ID]
-        self.path = ODD_BYTE.sub(lambda odd: b"%%%02X" % odd[0][0], self.request_id.encode(*WIRE)).decode()
+        segment = ODD_BYTE.sub(lambda odd: b"%%%02X" % odd[0][0], self.request_id.encode(*WIRE)).decode()
+        self.path = f"/invocation/{segment}"
         nonce = headers.get(INVOCATION_ID)
         self.echo = f"{INVOCATION_ID}: {nonce}\r\n" if nonce else ""
 
@@ -581,20 +579,15 @@ def as_result(value: Any) -> Result:
 
 def as_item(value: Any) -> bytes:
     """An item of a stream: text in UTF-8, or bytes as they are."""
-    if isinstance(value, str):
-        return value.encode()
-    return value if type(value) is bytes else memoryview(value).tobytes()
+    return value.encode() if isinstance(value, str) else memoryview(value).tobytes()
 
 
 def as_prelude(item: dict[str, Any]) -> bytes:
     """The HTTP status, headers and cookies before the body of a stream."""
     prelude = {"statusCode": 200, "headers": {}, "cookies": [], **item}
-    prelude["headers"] = headers = dict(prelude["headers"])  # of any mapping
+    prelude["headers"] = dict(prelude["headers"])  # of any mapping
     if "body" in item:
         raise TypeError("a prelude has no body: yield it as the next items")
-    for text in (*headers, *headers.values(), *prelude["cookies"]):
-        if not isinstance(text, str):
-            raise TypeError(f"headers and cookies must be strings, not {text!r}")
     return encode_json(prelude).encode(*UTF_8)
 
 
@@ -1044,7 +1037,7 @@ def set_up_path() -> list[str]:
     return own
 
 
-def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tell: Any = len) -> None:
+def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tell: Any = None) -> None:
     """Init, then serve. Ends by what it raises. If it is one of `count` workers, it tells how it is doing."""
     api = RuntimeAPI(address, NONE if count else SERVER_ERRORS)
     shutdown.install()
@@ -1057,17 +1050,19 @@ def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tel
             os.dup2(connection.fileno(), 2)
             connection.close()
     handler = init(name, api, log)
-    if is_async(handler) and number:
+    asynchronous = is_async(handler)
+    if asynchronous and number:
         return  # the first worker serves all
     if not shutdown.is_installed():
         # The user's module waits for SIGTERM, and Lambda sends it only if there is an extension. Of several workers the
         # first one registers: when it asks for an event, the time to register is over.
         with suppress(RuntimeAPIError):
             start_new_thread(RuntimeAPI(address).extension_next, (api.register_extension(),))
-    tell(READY_FOR_ALL if is_async(handler) else READY)
+    if tell:
+        tell(READY_FOR_ALL if asynchronous else READY)
     loop = EventLoop()
     try:
-        if is_async(handler):
+        if asynchronous:
             serve_together([api, *(RuntimeAPI(address, NONE) for _ in range(1, count))], handler, log, loop)
         else:
             serve(api, handler, log, loop)
@@ -1205,7 +1200,7 @@ def end(action: Callable[[], Any]) -> NoReturn:
 # async one runs in one process, with a thread for each connection around one event loop.
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-python-runtime.html
 
-READY, READY_FOR_ALL = b"r", b"a"  # what a worker tells
+READY, READY_FOR_ALL = signal.SIGUSR1, signal.SIGUSR2  # by which a worker tells that it has started
 
 
 def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoReturn:
@@ -1217,25 +1212,18 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
     if hasattr(os, "memfd_create"):
         lock = os.memfd_create("log")
         log.lock_processes = lambda command: os.lockf(lock, command, 0)
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
     workers: dict[int, tuple[int, float]] = {}  # by process id: number, time of the start
-    told, status, gone = b"", None, False
+    awaited = {signal.SIGTERM, signal.SIGCHLD, READY, READY_FOR_ALL}
+    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    tell = partial(os.kill, os.getpid())
 
     def start(number: int, pause: int = 0) -> None:
         pid = os.fork()
         workers[pid] = number, monotonic()
         if not pid:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, awaited)
             sleep(pause)
-            end(partial(work, number, partial(os.write, writer)))
-
-    def stop(*_: Any) -> None:
-        nonlocal status
-        status = status or 0
-        start_new_thread(end_workers, ())
+            end(partial(work, number, tell))
 
     def end_workers() -> None:
         for pause, number in ((0.05, signal.SIGTERM), (EXIT_LIMIT, signal.SIGKILL)):
@@ -1244,16 +1232,15 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
                 with suppress(ProcessLookupError):  # it has just ended
                     os.kill(pid, number)
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(writer)  # a signal ends the read below
     first = 1 if looks_async(name) else count
-    while status is None and len(workers) < first:
-        start(len(workers))
+    for number in range(first):
+        start(number)
     missing = dict.fromkeys(range(first, count), 0)  # by number: seconds to wait before the start
+    wanted, status, gone = 0, None, False  # none is replaced before one is ready
     while status is None or workers:
-        told += os.read(reader, 4096)
-        wanted = count if READY in told else 1 if READY_FOR_ALL in told else 0  # none is replaced before one is ready
+        told = signal.sigwait(awaited)
+        if told in (READY, READY_FOR_ALL):
+            wanted = count if told == READY else 1
         with suppress(ChildProcessError):  # all have ended
             for pid, code in iter(lambda: os.waitpid(-1, os.WNOHANG), (0, 0)):
                 if pid not in workers:  # a child of the wrapper script that has become this process
@@ -1263,9 +1250,9 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
                 gone = gone or os.waitstatus_to_exitcode(code) == API_IS_GONE
                 if number < wanted and status is None:
                     log.warning(f"Worker {pid} ended with status {os.waitstatus_to_exitcode(code)}, and is replaced")
-        if status is None and (gone or not (workers or wanted)):
-            status = 1
-            stop()
+        if status is None and (told == signal.SIGTERM or gone or not (workers or wanted)):
+            status = int(told != signal.SIGTERM)
+            start_new_thread(end_workers, ())
         for number in [one for one in missing if one < wanted and status is None]:
             start(number, missing.pop(number))
     raise SystemExit(status)
