@@ -49,10 +49,11 @@ from time import gmtime, monotonic, sleep, strftime, time
 TYPE_CHECKING = False  # typing is slow to import, and only a type checker needs it
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
-    from typing import Any, Callable, NoReturn
+    from typing import Any, Callable, NoReturn, Union
 
     Handler = Callable[[Any, "LambdaContext"], Any]
     Result = tuple[bytes, str]  # body, content type
+    Answer = Union[Result, "Failure", None]  # None: it has been streamed
 
 __version__ = "2.0.0"
 
@@ -90,13 +91,8 @@ def serve(api: RuntimeAPI, handler: Handler, log: Log, loop: EventLoop) -> None:
         del invocation, answer  # they may be large, and `next` may wait for hours
 
 
-def invoke(
-    handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, loop: EventLoop
-) -> Result | Failure | None:
-    """Call the handler. Returns its result, or what went wrong, or None after a stream.
-
-    Raises RuntimeAPIError if Lambda does not take the stream.
-    """
+def invoke(handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, loop: EventLoop) -> Answer:
+    """Call the handler. Raises RuntimeAPIError if Lambda does not take a stream."""
     try:
         event = decode_event(invocation)
         result = bootstrap.handle_event_request(None, handler)(event, LambdaContext(invocation))
@@ -161,9 +157,7 @@ CLIENT_CONTEXT, COGNITO_IDENTITY = "lambda-runtime-client-context", "lambda-runt
 TRACE_ID, TENANT_ID, CONTENT_TYPE = "lambda-runtime-trace-id", "lambda-runtime-aws-tenant-id", "content-type"
 ERROR_TYPE, ERROR_BODY = "Lambda-Runtime-Function-Error-Type", "Lambda-Runtime-Function-Error-Body"
 XRAY_CAUSE = "Lambda-Runtime-Function-XRay-Error-Cause"
-STREAMING = f"""Lambda-Runtime-Function-Response-Mode: streaming\r
-Transfer-Encoding: chunked\r
-Trailer: {ERROR_TYPE}, {ERROR_BODY}\r\n"""
+STREAMING = "Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n"
 
 JSON, BYTES = "application/json", "application/octet-stream"
 HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"  # a stream that begins with a prelude
@@ -240,11 +234,6 @@ class Response(client.HTTPResponse):  # type: ignore[misc]
         """http.client calls this after each body. The buffer is kept for the next answer."""
 
 
-def framed(chunk: bytes) -> bytes:
-    """A chunk as HTTP sends it: its length in hexadecimal, and the bytes. An empty one would end the stream."""
-    return b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunk else b""
-
-
 class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
     """The calls of the Runtime API. The connection is kept open: a new one costs more than all the rest of a call.
 
@@ -303,12 +292,15 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
         """
         self._stream = f"POST {self._base}{invocation.path}/response"
-        headers = f"{STREAMING}Content-Type: {content_type}\r\n{invocation.echo}"
-        self._send(f"{self._stream}{self._common}{headers}\r\n".encode(*WIRE) + b"".join(map(framed, chunks)))
+        headers = f"{STREAMING}Trailer: {ERROR_TYPE}, {ERROR_BODY}\r\nContent-Type: {content_type}\r\n{invocation.echo}"
+        self._send(f"{self._stream}{self._common}{headers}\r\n".encode(*WIRE))
+        for chunk in chunks:
+            self.send_chunk(chunk)
 
     def send_chunk(self, chunk: bytes) -> None:
-        """Send the next part of a stream."""
-        self._send(framed(chunk))
+        """Send the next part of a stream: its length in hexadecimal, then the bytes. An empty one would end it."""
+        if chunk:
+            self._send(b"%x\r\n%b\r\n" % (len(chunk), chunk))
 
     def end_stream(self, failure: Failure | None = None) -> None:
         """End a stream. What went wrong goes into two trailers, which are headers behind the body."""
@@ -414,7 +406,7 @@ class Invocation:
         segment = ODD_BYTE.sub(lambda odd: b"%%%02X" % odd[0][0], self.request_id.encode(*WIRE)).decode()
         self.path = f"/invocation/{segment}"
         nonce = headers.get(INVOCATION_ID)
-        self.echo = f"{INVOCATION_ID}: {nonce}\r\n" if nonce else ""
+        self.echo = f"Lambda-Runtime-Invocation-Id: {nonce}\r\n" if nonce else ""
 
 
 ODD_BYTE = re.compile(rb"[^\w-]")
@@ -470,7 +462,8 @@ class LambdaContext(Fields):
         self.identity = CognitoIdentity(cognito_identity_id=identity, cognito_identity_pool_id=pool)
         self.tenant_id = headers.get(TENANT_ID) or None
         self.trace_id = headers.get(TRACE_ID)  # the environment has it only if one invocation at a time is in work
-        self._epoch_deadline_time_in_ms = int(headers.get(DEADLINE_MS, 0))  # AWS's name; people use it
+        deadline = headers.get(DEADLINE_MS, "")
+        self._epoch_deadline_time_in_ms = int(deadline) if deadline.isdecimal() else 0  # AWS's name; people use it
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda ends this invocation; never negative, 0 if no deadline is known."""
@@ -615,8 +608,7 @@ def simplify(value: Any, mark: str, place: str) -> Any:
         return value
     if isinstance(value, bytes):
         return value.decode()
-    decimal = sys.modules.get("decimal")  # without that module there is no Decimal
-    if decimal and isinstance(value, decimal.Decimal):
+    if hasattr(value, "is_nan"):  # a Decimal
         return f"{mark}{'NaN' if value.is_nan() else value}"
     if callable(getattr(value, "_asdict", None)):
         value = value._asdict()
@@ -818,13 +810,6 @@ class Output(io.FileIO):
         return len(data)
 
 
-def unbuffered(stream: Any, fd: int) -> Any:
-    stream.flush()
-    output: Any = Output(fd, "w", closefd=False)
-    output.name = stream.name
-    return io.TextIOWrapper(output, stream.encoding, stream.errors, write_through=True)
-
-
 class Log:
     """The function's log: standard output, or frames on a file descriptor if Lambda gives one."""
 
@@ -841,8 +826,12 @@ class Log:
         self._latest = Invocation({REQUEST_ID: ""}, b"")  # none yet
         self._lock = lock = RLock()  # a signal handler may log in the middle of a record
         os.register_at_fork(after_in_child=lock._at_fork_reinit)  # type: ignore[attr-defined] # another thread held it
-        sys.stdout = sys.__stdout__ = unbuffered(sys.stdout, 1)  # type: ignore[misc]
-        sys.stderr = sys.__stderr__ = unbuffered(sys.stderr, 2)  # type: ignore[misc]
+        for name, number, stream in (("stdout", 1, sys.stdout), ("stderr", 2, sys.stderr)):
+            stream.flush()
+            output: Any = Output(number, "w", closefd=False)
+            output.name = stream.name
+            unbuffered = io.TextIOWrapper(output, stream.encoding, stream.errors, write_through=True)
+            vars(sys).update({name: unbuffered, f"__{name}__": unbuffered})
 
     @property
     def invocation(self) -> Invocation:
@@ -875,17 +864,15 @@ class Log:
 
     def failure(self, failure: Failure) -> None:
         """Write an uncaught error. On standard output `\\r` keeps its lines together as one record."""
-        stack = failure.stack and ["Traceback (most recent call last):\n", *failure.stack]
         first = f"[ERROR] {failure.type}: {failure.message}" if failure.message else f"[ERROR] {failure.type}"
+        trace = failure.traceback or "".join(failure.stack and ["Traceback (most recent call last):\n", *failure.stack])
         # Indented by no-break spaces, as Lambda's console drops ordinary ones.
-        indented = re.sub(
-            "^ +", lambda spaces: "\xa0" * len(spaces[0]), failure.traceback or "".join(stack), flags=re.M
-        )
-        text, frame = ("\n" if self.framed else "\r").join([first, *indented.splitlines()]), TEXT_FRAME
+        trace = re.sub("(?m)^ +", lambda spaces: "\xa0" * len(spaces[0]), trace)
+        text, frame = ("\n" if self.framed else "\r").join([first, *trace.splitlines()]), TEXT_FRAME
         if self.json:
-            fields = {"timestamp": strftime(DATE + "Z", gmtime()), "level": "ERROR", **failure.report}
             more = {"traceback": failure.traceback} if failure.traceback else {}
-            text, frame = encode_json({**fields, **more}), JSON_FRAME
+            now = strftime(DATE + "Z", gmtime())
+            text, frame = encode_json({"timestamp": now, "level": "ERROR", **failure.report, **more}), JSON_FRAME
         self.write(text if self.framed else text + "\n", frame, 40)
 
     def warning(self, message: str) -> None:
@@ -993,7 +980,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 
 EXIT_LIMIT = 1.8  # seconds after which the process ends whatever hangs
-API_IS_GONE = 69  # EX_UNAVAILABLE of sysexits.h, the status when the Runtime API has failed
+API_FAILED = 69  # the status with which a worker says so
 
 
 def main() -> None:
@@ -1096,10 +1083,8 @@ def init(name: str, api: RuntimeAPI, log: Log) -> Handler:
     # Outside of the `except`: a tracker would report the error as one that is being handled.
     tell_tracker("post_init_error", failure.report)
     log.failure(failure)
-    try:
+    with suppress(RuntimeAPIError):  # the log has it
         api.init_error(failure, phase)
-    except RuntimeAPIError as error:
-        log.warning(f"Lambda did not take the report of it: {error}")
     raise SystemExit(status)
 
 
@@ -1163,7 +1148,7 @@ def exit_in_time(status: int) -> None:
     os._exit(status)
 
 
-def end(action: Callable[[], Any]) -> NoReturn:
+def end(action: Callable[[], Any], api_failed: int = 1) -> NoReturn:
     """Call what ends by what it raises, and end the process: with all that an ordinary exit does, but for waiting for
     the user's threads. Lambda kills the process some 300 ms after SIGTERM; they would keep exit hooks from running."""
     reason: BaseException = SystemExit(0)
@@ -1177,7 +1162,7 @@ def end(action: Callable[[], Any]) -> NoReturn:
         text = f"{status}" if isinstance(status, (str, RuntimeAPIError)) else f"{type(status).__name__}: {status}"
         with suppress(OSError):  # there is no standard error
             os.write(2, f"runtime.py: {text}\n".encode(*UTF_8))
-        status = API_IS_GONE if isinstance(status, RuntimeAPIError) else 1
+        status = api_failed if isinstance(status, RuntimeAPIError) else 1
     status = (status or 0) & 0xFF
     with suppress(RuntimeError):
         start_new_thread(exit_in_time, (status,))
@@ -1223,7 +1208,7 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
         if not pid:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, awaited)
             sleep(pause)
-            end(partial(work, number, tell))
+            end(partial(work, number, tell), API_FAILED)
 
     def end_workers() -> None:
         for pause, number in ((0.05, signal.SIGTERM), (EXIT_LIMIT, signal.SIGKILL)):
@@ -1247,7 +1232,7 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
                     continue
                 number, started = workers.pop(pid)
                 missing[number] = int(monotonic() - started < 1)
-                gone = gone or os.waitstatus_to_exitcode(code) == API_IS_GONE
+                gone = gone or os.waitstatus_to_exitcode(code) == API_FAILED
                 if number < wanted and status is None:
                     log.warning(f"Worker {pid} ended with status {os.waitstatus_to_exitcode(code)}, and is replaced")
         if status is None and (told == signal.SIGTERM or gone or not (workers or wanted)):

@@ -191,11 +191,8 @@ class Items(StreamTestCase):
 
     def test_bad_preludes_are_ordinary_errors_that_say_why(self) -> None:
         rows = {
-            "{'headers': {'content-length': 5}}": "5",
-            "{'headers': {'a': ['b']}}": "['b']",
-            "{'headers': {5: 'b'}}": "5",
             "{'headers': None}": "None",
-            "{'cookies': ['a=b', 5]}": "5",
+            "{'cookies': [object()]}": "object",
             "{'statusCode': 200, 'body': 'lost'}": "yield",
         }
         source = f"ROWS = [{', '.join(rows)}]\ndef handler(event, context):\n    yield ROWS[event]\n    yield 'body'"
