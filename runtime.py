@@ -163,7 +163,8 @@ JSON, BYTES = "application/json", "application/octet-stream"
 HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"  # a stream that begins with a prelude
 WIRE = ("utf-8", "surrogateescape")  # headers go back in the bytes in which they came
 SERVER_ERRORS, NONE = range(500, 600), range(0)  # statuses
-PAUSES = (0.1, 0.2, 0.4, 0.8)  # seconds between attempts
+PAUSES = (0.1, 0.2, 0.4, 0.8, None)  # seconds between attempts
+AT_ONCE = (0, *PAUSES)  # a kept connection may be stale
 NO_SIGPIPE = 0x4000 if sys.platform == "linux" else 0  # MSG_NOSIGNAL, which Python has no name for
 
 
@@ -341,8 +342,7 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         posted = request.startswith("POST")
         length = f"Content-Length: {len(body)}\r\n" if posted else ""
         data = f"{request}{self._common}{headers}{length}\r\n".encode(*WIRE) + body
-        pauses = PAUSES if self.sock is None else (0, *PAUSES)  # a stale connection: one extra try, at once
-        for tried, pause in enumerate((*pauses, None)):  # noqa: B007
+        for tried, pause in enumerate(PAUSES if self.sock is None else AT_ONCE):  # noqa: B007
             try:
                 self._exchange(data)
                 break
@@ -403,13 +403,14 @@ class Invocation:
 
     def __init__(self, headers: dict[str, str], body: bytes) -> None:
         self.headers, self.body, self.request_id = headers, body, headers[REQUEST_ID]
-        segment = ODD_BYTE.sub(lambda odd: b"%%%02X" % odd[0][0], self.request_id.encode(*WIRE)).decode()
-        self.path = f"/invocation/{segment}"
+        self.path = f"/invocation/{self.request_id}"
+        if not PLAIN_ID(self.request_id):  # it stays one segment of the path
+            self.path = "/invocation/" + "".join(f"%{byte:02X}" for byte in self.request_id.encode(*WIRE))
         nonce = headers.get(INVOCATION_ID)
         self.echo = f"Lambda-Runtime-Invocation-Id: {nonce}\r\n" if nonce else ""
 
 
-ODD_BYTE = re.compile(rb"[^\w-]")
+PLAIN_ID = re.compile("[A-Za-z0-9_-]+").fullmatch
 
 
 class Fields:
@@ -804,10 +805,10 @@ class Output(io.FileIO):
     """Without a buffer, what is written is out: a time-out loses nothing, and child processes print in order."""
 
     def write(self, data: Any) -> int:
-        left = memoryview(data)
-        while left:  # a signal may cut a long write short
-            left = left[super().write(left) or 0 :]
-        return len(data)
+        done = io.FileIO.write(self, data) or 0
+        while done < len(data):  # a signal may cut a long write short
+            done += io.FileIO.write(self, data[done:]) or 0
+        return done
 
 
 class Log:
