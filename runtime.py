@@ -15,9 +15,8 @@ then on the runtime talks to the Runtime API, an HTTP server at $AWS_LAMBDA_RUNT
     └─ POST /invocation/{id}/response   or   POST /invocation/{id}/error
 
 How to read it: `serve`, right below, is the whole protocol. The sections after it are what `serve` uses, in the order
-in which an invocation meets them. The last two are about processes: start and end, several invocations at once.
-
-https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+in which an invocation meets them. The last two are about processes: start and end, several invocations at once. Names
+like runtimes-api.html#runtimes-api-next are pages of https://docs.aws.amazon.com/lambda/latest/dg/.
 """
 
 from __future__ import annotations
@@ -63,10 +62,8 @@ __version__ = "2.0.0"
 
 
 def serve(api: RuntimeAPI, handler: Handler, log: Log, loop: EventLoop) -> None:
-    """Serve one invocation after another. To Lambda, one is over only when the runtime asks for the next.
-
-    Raises RuntimeAPIError if the Runtime API fails, SystemExit on SIGTERM and when the handler calls sys.exit().
-    """
+    """Serve one invocation after another. To Lambda an invocation ends when the runtime asks for the next one, not when
+    it answers. Raises RuntimeAPIError if the Runtime API fails, SystemExit on SIGTERM or if the handler exits."""
     while not loop.closing:
         shutdown.check()
         invocation = api.next()
@@ -144,8 +141,7 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Res
 
 
 # ─── The Runtime API ────────────────────────────────────────────────────────────────────────────────────────────────
-# Each public method of RuntimeAPI is a call of the protocol; its # is the place in AWS's documentation where it is
-# described. Nothing outside of this section knows HTTP.
+# Each public method of RuntimeAPI is a call of the protocol. Nothing outside of this section knows HTTP.
 # https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
 USER_AGENT = f"runtime.py/{__version__} Python/{sys.version.split()[0]}"  # Lambda records the first word
@@ -236,11 +232,10 @@ class Response(client.HTTPResponse):  # type: ignore[misc]
 
 
 class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
-    """The calls of the Runtime API. The connection is kept open: a new one costs more than all the rest of a call.
+    """The calls of the Runtime API, on a connection that stays open. They raise RuntimeAPIError.
 
-    `address` is host:port, as Lambda gives it; emulators also give http://host:port/prefix. All calls raise
-    RuntimeAPIError. `fatal` are the statuses of a refused answer on which Lambda wants the process to exit. `streaming`
-    is True from the beginning of a streamed response on, `idle` while `next` waits.
+    `address` is host:port; emulators also give http://host:port/prefix. `fatal` are the statuses on which Lambda wants
+    the process to exit. `streaming` is True once a streamed response has begun, `idle` while `next` waits.
     """
 
     streaming = idle = False
@@ -254,7 +249,7 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         self._common = f" HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\n"
 
     def next(self) -> Invocation:
-        """Wait for an event: #runtimes-api-next"""
+        """Wait for an event: runtimes-api.html#runtimes-api-next"""
         request = f"GET {self._base}/invocation/next"
         self.streaming, self.idle = False, True
         while self._call(request).status == 204:  # an emulator without an event; Lambda would have waited
@@ -266,12 +261,12 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         return Invocation(self.response.headers, body)
 
     def respond(self, invocation: Invocation, body: bytes, content_type: str) -> None:
-        """Send a result: #runtimes-api-response"""
+        """Send a result: runtimes-api.html#runtimes-api-response"""
         headers = f"Content-Type: {content_type}\r\n{invocation.echo}"
         self._call(f"POST {self._base}{invocation.path}/response", headers, body)
 
     def fail(self, invocation: Invocation, failure: Failure) -> None:
-        """Say that the handler failed; if a stream has begun, its trailers say so: #runtimes-api-invokeerror"""
+        """Report a failure, in the trailers if a stream has begun: runtimes-api.html#runtimes-api-invokeerror"""
         if self.streaming:
             self.end_stream(failure)
         else:
@@ -279,7 +274,7 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
             self._call(f"POST {self._base}{invocation.path}/error", headers, failure.body())
 
     def init_error(self, failure: Failure, phase: str = "init") -> None:
-        """Say why there will be no invocations; in phase "restore" after a snapshot: #runtimes-api-initerror"""
+        """Report why no event will be asked for, in phase init or restore: runtimes-api.html#runtimes-api-initerror"""
         self._call(f"POST {self._base}/{phase}/error", failure.headers(), failure.body())
 
     def restore_next(self) -> None:
@@ -288,10 +283,7 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         self.close()  # the other end is not in the snapshot
 
     def stream(self, invocation: Invocation, content_type: str, *chunks: bytes) -> None:
-        """Begin a response whose end is not known yet, with its first chunks.
-
-        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
-        """
+        """Begin a streamed response, with its first chunks: runtimes-custom.html#runtimes-custom-response-streaming"""
         self._stream = f"POST {self._base}{invocation.path}/response"
         headers = f"{STREAMING}Trailer: {ERROR_TYPE}, {ERROR_BODY}\r\nContent-Type: {content_type}\r\n{invocation.echo}"
         self._send(f"{self._stream}{self._common}{headers}\r\n".encode(*WIRE))
@@ -312,10 +304,7 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         self._send(f"0\r\n{trailers}\r\n".encode(), last=True)
 
     def register_extension(self) -> str:
-        """Become an internal extension that wants no events; returns its identifier.
-
-        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
-        """
+        """Become an internal extension that wants no events: runtimes-extensions-api.html. Returns its identifier."""
         headers = f"Lambda-Extension-Name: runtime.py\r\nContent-Type: {JSON}\r\n"
         response = self._call(f"POST {self._extension}/register", headers, b'{"events": []}')
         return response.headers.get("lambda-extension-identifier", "")  # type: ignore[no-any-return]
@@ -334,11 +323,8 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         self.sock, self.response = sock, Response(sock)
 
     def _call(self, request: str, headers: str = "", body: bytes = b"") -> Any:
-        """Send a request and return its answer. This is the one place that tries again.
-
-        An attempt fails if the connection is refused, stale or cut, if the answer is garbled, or if a signal handler of
-        the user's raises in the middle. Lambda refuses an answer that had arrived the first time: then it is delivered.
-        """
+        """Send a request and return its answer. This is the one place that tries again: if the connection is refused,
+        stale or cut, if the answer is garbled, or if a signal handler of the user's raises in the middle."""
         posted = request.startswith("POST")
         length = f"Content-Length: {len(body)}\r\n" if posted else ""
         data = f"{request}{self._common}{headers}{length}\r\n".encode(*WIRE) + body
@@ -353,6 +339,7 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
                 sleep(pause)
         if self.response.will_close:
             self.close()
+        # Lambda refuses a post that had arrived the first time: it is delivered.
         if not (posted and tried and 400 <= self.response.status < 500 and self.response.status != 413):
             self._check(request)
         return self.response
@@ -440,10 +427,7 @@ FUNCTION = {  # the same for all invocations
 
 
 class LambdaContext(Fields):
-    """The handler's second argument: what is known about the invocation and the function.
-
-    Raises RuntimeFailure (LambdaContextUnmarshalError) if a header is not the JSON object that it should be.
-    """
+    """The handler's second argument. Raises RuntimeFailure if a header is not the JSON object that it should be."""
 
     _log: Log | None = None  # of the class: a context can be copied, and sent to other processes
 
@@ -506,10 +490,8 @@ class RuntimeFailure(Exception):
 
 
 def load_handler(name: str) -> Handler:
-    """Import what `module.function`, `package.module.function` or `folder/module.function` names.
-
-    Raises RuntimeFailure, or whatever the user's module raises.
-    """
+    """Import what `module.function`, `package.module.function` or `folder/module.function` names. Raises what the user's
+    module raises, or RuntimeFailure."""
     path, dot, function = name.rpartition(".")
     module = path.replace("/", ".")
     if not dot or not all(module.split(".")):
@@ -532,11 +514,7 @@ def load_handler(name: str) -> Handler:
     raise RuntimeFailure("HandlerNotFound", f"Handler '{function}' missing on module '{path}'{what}")
 
 
-def refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-decode_json = JSONDecoder(parse_constant=refuse_constant).decode
+decode_json = JSONDecoder(parse_constant=int).decode  # NaN and Infinity are no JSON, and int() refuses them
 encode_json = JSONEncoder(ensure_ascii=False).encode
 encode_json_quickly = JSONEncoder(ensure_ascii=False, check_circular=False).encode  # a cycle is a RecursionError, too
 encode_json_or_str = JSONEncoder(ensure_ascii=False, default=str).encode
@@ -567,7 +545,7 @@ def encode(value: Any, how: Callable[[Any], Any]) -> Any:
 def as_result(value: Any) -> Result:
     """A result's body and content type: bytes as they are, anything else as JSON."""
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return as_item(value), BYTES
+        return bytes(value), BYTES
     return as_json(value).encode(*UTF_8), JSON
 
 
@@ -588,8 +566,8 @@ def as_prelude(item: dict[str, Any]) -> bytes:
 def as_json(value: Any) -> str:
     """JSON as AWS's client writes it: a Decimal is a number, bytes are text, an object with `_asdict()` is an object.
 
-    json's C encoder does it all for built-in types, and nearly every result has only these. It writes a namedtuple as a
-    list, so a result with a list in it is looked through: marshal is quick, and refuses all but the built-in types.
+    json's C encoder writes a namedtuple as a list, so we must look for them: marshal is quick, and refuses all but the
+    built-in types.
     """
     try:
         text = encode_json_quickly(value)
@@ -653,10 +631,7 @@ class Failure:
         return f"{types}{XRAY_CAUSE}: {self.xray_cause()}\r\n"
 
     def xray_cause(self) -> str:
-        """What X-Ray shows of the error. Lambda keeps 64 KB of it, so a long one has only its innermost frames.
-
-        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror
-        """
+        """What X-Ray shows of the error. Lambda keeps 64 KB of it, so a long one has only its innermost frames."""
         directory, frames = "", self.frames[-50:]
         with suppress(OSError):  # it was removed
             directory = os.getcwd()
@@ -1004,10 +979,8 @@ def main() -> None:
 
 
 def set_up_path() -> list[str]:
-    """Arrange sys.path as AWS's managed runtimes do. Returns what it was: the interpreter's own.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/python-package.html#python-package-searchpath
-    """
+    """Arrange sys.path as AWS's managed runtimes do: python-package.html#python-package-searchpath. Returns what it was
+    before, which is the interpreter's own."""
     own = sys.path[:]
     folders = [os.environ.get("LAMBDA_TASK_ROOT") or os.getcwd()]
     if os.path.realpath(sys.prefix) != os.path.realpath("/opt/python"):  # or else it is no layer, but this interpreter
@@ -1059,10 +1032,7 @@ def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tel
 
 
 def init(name: str, api: RuntimeAPI, log: Log) -> Handler:
-    """Import the handler. With SnapStart, also run the user's hooks before the snapshot and after the restore.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
-    """
+    """Import the handler. With SnapStart, also run the user's hooks: snapstart-runtime-hooks-python.html"""
     phase, status, kind = "init", 1, ""  # what it means to fail here
     try:
         handler = load_handler(name)
@@ -1079,7 +1049,7 @@ def init(name: str, api: RuntimeAPI, log: Log) -> Handler:
     except RuntimeAPIError:
         raise
     except BaseException as error:
-        shutdown.check()
+        shutdown.check(error)
         failure = Failure(error, recorded_type=kind)
     # Outside of the `except`: a tracker would report the error as one that is being handled.
     tell_tracker("post_init_error", failure.report)
@@ -1106,7 +1076,7 @@ def tell_tracker(method: str, *args: Any) -> None:
 
 class Shutdown:
     """SIGTERM ends the process with status 0, unless the user installs a handler of their own. The exception unwinds
-    whatever is running; `check` raises it again, as the user's code may have caught it."""
+    whatever is running. `check` raises it again, because the user's code may have caught it."""
 
     requested = forked = False
 
@@ -1190,11 +1160,8 @@ READY, READY_FOR_ALL = signal.SIGUSR1, signal.SIGUSR2  # by which a worker tells
 
 
 def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoReturn:
-    """Keep `count` workers at work until SIGTERM. This process imports nothing of the user's.
-
-    A worker that ends is replaced, after a second if it did not live longer than that. The process ends with status 1
-    if all workers fail to start, or if one finds that the Runtime API is gone.
-    """
+    """Keep `count` workers at work until SIGTERM. A worker that ends is replaced, after a second if it lived no longer.
+    The process ends with status 1 if all workers fail to start, or if the Runtime API fails."""
     if hasattr(os, "memfd_create"):
         lock = os.memfd_create("log")
         log.lock_processes = lambda command: os.lockf(lock, command, 0)
