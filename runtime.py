@@ -490,8 +490,8 @@ class RuntimeFailure(Exception):
 
 
 def load_handler(name: str) -> Handler:
-    """Import what `module.function`, `package.module.function` or `folder/module.function` names. Raises what the user's
-    module raises, or RuntimeFailure."""
+    """Import what `module.function`, `package.module.function` or `folder/module.function` names. Raises RuntimeFailure
+    or whatever the user's module raises."""
     path, dot, function = name.rpartition(".")
     module = path.replace("/", ".")
     if not dot or not all(module.split(".")):
