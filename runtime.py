@@ -861,33 +861,41 @@ class Log:
 STANDARD = frozenset(
     """bisect collections contextlib contextvars copyreg decimal enum functools heapq importlib json keyword linecache
     logging numbers operator re reprlib string textwrap threading token tokenize traceback types warnings
-    weakref""".split()  # noqa: SIM905
+    weakref _colorize""".split()  # noqa: SIM905
 )
 
 
 class StandardLibrary:
-    """A finder, first on sys.meta_path, for the modules in STANDARD. It sets up `logging` when that is imported."""
+    """A finder, first on sys.meta_path, for the modules in STANDARD, and for what they import in turn. It also loads
+    them, to set up `logging` when that is imported."""
 
-    importing = 0  # by the runtime itself: what the module imports in turn is of the library, too
+    importing = 0
 
     def __init__(self, path: list[str], log: Log) -> None:
         self.path = path  # the interpreter's own
         self.log: Any = log
+        self.loaders: dict[str, Any] = {}
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         wanted = name in STANDARD or (path is None and self.importing)
         spec: Any = PathFinder.find_spec(name, self.path) if wanted else None
-        if spec and name == "logging" and self.log:
-            self.loader, spec.loader = spec.loader, self
+        if spec and name in STANDARD:
+            self.loaders[name], spec.loader = spec.loader, self
         return spec
 
     def create_module(self, spec: Any) -> None: ...  # as usual
 
     def exec_module(self, module: Any) -> None:
-        log, self.log = self.log, None  # only once: a reload is the user's affair
-        module.__spec__.loader = module.__loader__ = self.loader
-        exec(self.loader.get_code("logging"), vars(module))  # a loader of zip files has no exec_module in Python 3.9
-        set_up_logging(module, log)
+        name = module.__name__
+        loader = module.__spec__.loader = module.__loader__ = self.loaders.pop(name)
+        StandardLibrary.importing += 1
+        try:
+            exec(loader.get_code(name), vars(module))  # a loader of zip files has no exec_module in Python 3.9
+        finally:
+            StandardLibrary.importing -= 1
+        if name == "logging" and self.log:
+            log, self.log = self.log, None  # only once: a reload is the user's affair
+            set_up_logging(module, log)
 
 
 def import_standard(name: str) -> Any:
