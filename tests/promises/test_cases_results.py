@@ -506,7 +506,9 @@ class ModulesWithNamesOfTheStandardLibrary(RuntimeTestCase):
                 found[name] = hasattr(importlib.import_module(name), "MINE")
             def handler(event, context): return found
         """)
-        (found,) = self.results(self.serve(event()))
+        served = self.serve(event())
+        self.assertEqual([one.endpoint for one in served.answers], ["response"], served.stdout + served.stderr)
+        (found,) = self.results(served)
         # What site and its .pth files import is nobody's choice.
         bare = [sys.executable, "-c", "import sys; print(*sys.modules)"]
         taken = subprocess.run(bare, env=self.environment(), stdout=subprocess.PIPE, text=True).stdout.split()
