@@ -392,7 +392,7 @@ class Maker:
         framing = self.random.random()
         if empty:
             data = b""
-            headers += self.random.choice([[], [(b"Content-Length", b"0")], [(b"Transfer-Encoding", b"chunked")]])
+            headers += self.random.choice([[], [(b"Content-Length", b"0")]])
         elif framing < 0.5 or version == b"1.0":
             headers.append((b"Content-Length", b"%d" % len(body)))
             data = body
