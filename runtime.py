@@ -863,6 +863,8 @@ STANDARD = frozenset(
     logging numbers operator re reprlib string textwrap threading token tokenize traceback types warnings
     weakref _colorize""".split()  # noqa: SIM905
 )
+if sys.version_info >= (3, 14):  # there traceback needs them
+    STANDARD |= {"annotationlib", "ast", "dataclasses", "dis", "inspect", "opcode"}
 
 
 class StandardLibrary:
