@@ -889,7 +889,7 @@ class StandardLibrary:
 
     def exec_module(self, module: Any) -> None:
         name = module.__name__
-        loader = module.__spec__.loader = module.__loader__ = self.loaders.pop(name)
+        loader = module.__spec__.loader = module.__loader__ = self.loaders[name]
         StandardLibrary.importing += 1
         try:
             exec(loader.get_code(name), vars(module))  # a loader of zip files has no exec_module in Python 3.9
