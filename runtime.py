@@ -286,9 +286,8 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         """Begin a streamed response, with its first chunks: runtimes-custom.html#runtimes-custom-response-streaming"""
         self._stream = f"POST {self._base}{invocation.path}/response"
         headers = f"{STREAMING}Trailer: {ERROR_TYPE}, {ERROR_BODY}\r\nContent-Type: {content_type}\r\n{invocation.echo}"
-        self._send(f"{self._stream}{self._common}{headers}\r\n".encode(*WIRE))
-        for chunk in chunks:
-            self.send_chunk(chunk)
+        head = f"{self._stream}{self._common}{headers}\r\n".encode(*WIRE)
+        self._send(head + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks if chunk))
 
     def send_chunk(self, chunk: bytes) -> None:
         """Send the next part of a stream: its length in hexadecimal, then the bytes. An empty one would end it."""
