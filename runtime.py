@@ -327,11 +327,13 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         posted = request.startswith("POST")
         length = f"Content-Length: {len(body)}\r\n" if posted else ""
         data = f"{request}{self._common}{headers}{length}\r\n".encode(*WIRE) + body
-        for tried, pause in enumerate(PAUSES if self.sock is None else AT_ONCE):  # noqa: B007
+        sent = False
+        for pause in PAUSES if self.sock is None else AT_ONCE:
             try:
                 self._exchange(data)
                 break
             except Exception as error:
+                sent = sent or self.sock is not None
                 self.close()
                 if pause is None:
                     raise RuntimeAPIError(request, f"no answer from {self.host}:{self.port}: {error!r}") from None
@@ -339,7 +341,7 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         if self.response.will_close:
             self.close()
         # Lambda refuses a post that had arrived the first time: it is delivered.
-        if not (posted and tried and 400 <= self.response.status < 500 and self.response.status != 413):
+        if not (posted and sent and 400 <= self.response.status < 500 and self.response.status != 413):
             self._check(request)
         return self.response
 
@@ -364,6 +366,8 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
     def _send(self, data: bytes, last: bool = False) -> None:
         """Send a part of a stream. After the last one close the connection, as AWS's guide asks."""
         reason = "" if last else "Lambda hung up"
+        if self.streaming and self.sock is None:
+            raise RuntimeAPIError(self._stream, "the stream has ended")
         try:
             if not self.streaming:
                 self.close()  # the kept connection may be stale, and a stream cannot be sent again
@@ -853,7 +857,10 @@ class Log:
     def warning(self, message: str) -> None:
         """Write a word of the runtime's own, as a record of the logger `runtime`."""
         record = import_standard("logging").LogRecord("runtime", 30, __file__, 0, message, None, None)
-        self.handler.handle(record)
+        try:
+            self.handler.handle(record)
+        except Exception:  # of a filter of the user's
+            self.handler.handleError(record)
 
 
 # What AWS's client has imported before any user code runs. A file of such a name beside the handler is passed over.
@@ -1181,7 +1188,7 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
 
     def start(number: int, pause: int = 0) -> None:
         pid = os.fork()
-        workers[pid] = number, monotonic()
+        workers[pid] = number, monotonic() + pause
         if not pid:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, awaited)
             sleep(pause)
