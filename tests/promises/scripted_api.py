@@ -32,6 +32,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, NamedTuple, Optional, Union
 
@@ -554,6 +555,12 @@ def run(
         until = child.began + timeout
         while status is None and time.monotonic() < until:
             if end is not None and api.idle.is_set():
+                # Python sees a signal that comes right before a system call only after it. So wait until it sleeps.
+                stat = Path(f"/proc/{child.process.pid}/stat")
+                for _ in range(200):
+                    if not stat.exists() or stat.read_text("utf-8").rpartition(")")[2].split()[0] != "R":
+                        break
+                    time.sleep(0.005)
                 child.process.send_signal(end)
                 status = None if end is signal.SIGKILL else child.wait(15)
                 break
