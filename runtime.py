@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 __version__ = "2.0.0"
 
 # ─── The loop ───────────────────────────────────────────────────────────────────────────────────────────────────────
-# What happens in which order. Only this section decides which errors end the process.
+# What happens in which order. Once the handler is imported, only `serve` decides which errors end the process.
 # https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html
 
 
@@ -81,7 +81,7 @@ def serve(api: RuntimeAPI, handler: Handler, log: Log, loop: EventLoop) -> None:
         except RuntimeAPIError as error:
             if error.status in api.fatal:
                 raise
-            # Lambda has answered the caller itself (time-out, 413). This invocation is over, and the process is fine.
+            # It was refused (413, after a time-out), or did not get through. This invocation is over; the process is fine.
             log.warning(f"Lambda did not take the answer: {error}")
         if isinstance(answer, Failure) and answer.exit:
             raise answer.exit
@@ -141,7 +141,7 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Res
 
 
 # ─── The Runtime API ────────────────────────────────────────────────────────────────────────────────────────────────
-# Each public method of RuntimeAPI is a call of the protocol. Nothing outside of this section knows HTTP.
+# The methods of RuntimeAPI are the calls of the protocol. Only this section sends and reads HTTP.
 # https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
 USER_AGENT = f"runtime.py/{__version__} Python/{sys.version.split()[0]}"  # Lambda records the first word
@@ -340,13 +340,14 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
                 sleep(pause)
         if self.response.will_close:
             self.close()
-        # Lambda refuses a post that had arrived the first time: it is delivered.
+        # If Lambda refuses a post that was sent before, the first one had most likely arrived.
         if not (posted and sent and 400 <= self.response.status < 500 and self.response.status != 413):
             self._check(request)
         return self.response
 
     def _exchange(self, data: bytes, more: bool = False) -> bool:
-        """Send data. Unless more of it comes, or if Lambda hangs up before that, read the answer, and say so."""
+        """Send data, then read the answer and return True. If more is to be sent, return False without reading, unless
+        Lambda hangs up: its answer may say why."""
         if self.sock is None:
             self.connect()
         try:
@@ -388,8 +389,8 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
 
 
 class Invocation:
-    """One event: the `headers` of `next` (names in lower case), the `body` in bytes, the `request_id`, and what its
-    answer needs of them: a segment of the `path`, and the header that an answer repeats if it was sent, `echo`."""
+    """One event: the `headers` of `next` (names in lower case), the `body` in bytes, the `request_id`. Also `path`,
+    under which it is answered, and `echo`, the header line that its answer repeats, or nothing."""
 
     def __init__(self, headers: dict[str, str], body: bytes) -> None:
         self.headers, self.body, self.request_id = headers, body, headers[REQUEST_ID]
@@ -634,7 +635,7 @@ class Failure:
         return f"{types}{XRAY_CAUSE}: {self.xray_cause()}\r\n"
 
     def xray_cause(self) -> str:
-        """What X-Ray shows of the error. Lambda keeps 64 KB of it, so a long one has only its innermost frames."""
+        """What X-Ray shows of the error. Lambda keeps 64 KB: 50 innermost frames, 2,000 characters of the message."""
         directory, frames = "", self.frames[-50:]
         with suppress(OSError):  # it was removed
             directory = os.getcwd()
