@@ -81,7 +81,7 @@ def serve(api: RuntimeAPI, handler: Handler, log: Log, loop: EventLoop) -> None:
         except RuntimeAPIError as error:
             if error.status in api.fatal:
                 raise
-            # It was refused (413, after a time-out), or did not get through. This invocation is over; the process is fine.
+            # It was refused (413, a time-out), or did not get through. This invocation is over; the process is fine.
             log.warning(f"Lambda did not take the answer: {error}")
         if isinstance(answer, Failure) and answer.exit:
             raise answer.exit
