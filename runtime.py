@@ -126,18 +126,19 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Res
             else:
                 api.stream(invocation, BYTES, encode(item, as_item))
     except StopIteration as end:
-        shutdown.check()
-        if not api.streaming and end.value is not None:
-            return encode(end.value, as_result)  # type: ignore[no-any-return]
-        if not api.streaming:
-            api.stream(invocation, BYTES)
-        elif end.value is not None:
-            log.warning("A stream has no place for what the generator returned after its first item: it is lost")
-        api.end_stream()
-        return None
+        returned = end.value
     finally:
         if hasattr(items, "close"):
             items.close()  # the generator's `finally` runs also when Lambda hangs up
+    shutdown.check()
+    if not api.streaming and returned is not None:
+        return encode(returned, as_result)  # type: ignore[no-any-return]
+    if not api.streaming:
+        api.stream(invocation, BYTES)
+    elif returned is not None:
+        log.warning("A stream has no place for what the generator returned after its first item: it is lost")
+    api.end_stream()
+    return None
 
 
 # ─── The Runtime API ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -158,15 +159,15 @@ STREAMING = "Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encodi
 JSON, BYTES = "application/json", "application/octet-stream"
 HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"  # a stream that begins with a prelude
 WIRE = ("utf-8", "surrogateescape")  # headers go back in the bytes in which they came
-SERVER_ERRORS, NONE = range(500, 600), range(0)  # statuses
-PAUSES = (0.1, 0.2, 0.4, 0.8, None)  # seconds between attempts
-AT_ONCE = (0, *PAUSES)  # a kept connection may be stale
+SERVER_ERRORS, NO_STATUS = range(500, 600), range(0)
+PAUSES = (0, 0.1, 0.2, 0.4, 0.8)  # seconds before each attempt
+COPY_LIMIT = 1 << 14  # bytes; a larger body is sent by itself, a smaller one is quicker to join to the head
 NO_SIGPIPE = 0x4000 if sys.platform == "linux" else 0  # MSG_NOSIGNAL, which Python has no name for
 
 
 def import_http_client() -> Any:
-    """A copy of http.client of our own, without email, socket, ssl and urllib: 12 ms of a cold start of 40, and HTTP by
-    hand needs none of them. Libraries that patch the user's http.client do not reach it."""
+    """A copy of http.client of our own, without email, socket, ssl and urllib: importing these takes as long as all the
+    rest of a cold start. Libraries that patch the user's http.client do not reach it."""
     stand_in: Any = type(sys)("http")  # for the package `http`, and for all that http.client uses from elsewhere
     stand_in.__path__ = [os.path.join(os.path.dirname(os.__file__), "http")]
     stand_in.HTTPStatus = stand_in.parser = stand_in.message = stand_in
@@ -212,7 +213,7 @@ class RuntimeAPIError(Exception):
 
 
 class Response(client.HTTPResponse):  # type: ignore[misc]
-    """The answers on a connection, one after another: `status`, `headers`, `body`."""
+    """Reads the answers on a connection, and holds the latest one: `status`, `headers`, `body`."""
 
     status, body, debuglevel, _method = 0, b"", 0, None
 
@@ -235,7 +236,7 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
     """The calls of the Runtime API, on a connection that stays open. They raise RuntimeAPIError.
 
     `address` is host:port; emulators also give http://host:port/prefix. `fatal` are the statuses on which Lambda wants
-    the process to exit. `streaming` is True once a streamed response has begun, `idle` while `next` waits.
+    the process to exit. `streaming` is True once a streamed response has begun, `idle` if no event is in work.
     """
 
     streaming = idle = False
@@ -326,18 +327,20 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         stale or cut, if the answer is garbled, or if a signal handler of the user's raises in the middle."""
         posted = request.startswith("POST")
         length = f"Content-Length: {len(body)}\r\n" if posted else ""
-        data = f"{request}{self._common}{headers}{length}\r\n".encode(*WIRE) + body
-        sent = False
-        for pause in PAUSES if self.sock is None else AT_ONCE:
+        head = f"{request}{self._common}{headers}{length}\r\n".encode(*WIRE)
+        pieces = (head + body,) if len(body) < COPY_LIMIT else (head, body)
+        sent, reason = False, ""
+        for pause in PAUSES if self.sock is None else (0, *PAUSES):  # a kept connection may be stale: one more try
             try:
-                self._exchange(data)
+                if pause:
+                    sleep(pause)
+                self._exchange(*pieces)
                 break
             except Exception as error:
-                sent = sent or self.sock is not None
+                sent, reason = sent or self.sock is not None, repr(error)
                 self.close()
-                if pause is None:
-                    raise RuntimeAPIError(request, f"no answer from {self.host}:{self.port}: {error!r}") from None
-                sleep(pause)
+        else:
+            raise RuntimeAPIError(request, f"no answer from {self.host}:{self.port}: {reason}")
         if self.response.will_close:
             self.close()
         # If Lambda refuses a post that was sent before, the first one had most likely arrived.
@@ -345,13 +348,14 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
             self._check(request)
         return self.response
 
-    def _exchange(self, data: bytes, more: bool = False) -> bool:
+    def _exchange(self, *pieces: bytes, more: bool = False) -> bool:
         """Send data, then read the answer and return True. If more is to be sent, return False without reading, unless
         Lambda hangs up: its answer may say why."""
         if self.sock is None:
             self.connect()
         try:
-            self.sock.sendall(data, NO_SIGPIPE)
+            for piece in pieces:
+                self.sock.sendall(piece, NO_SIGPIPE)
             if more:
                 return False
         except ConnectionError:  # Lambda hangs up on a body that it refuses: its answer (413) is there
@@ -365,7 +369,8 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
             raise RuntimeAPIError(request, " ".join(f"{status} {body}".split()), status)
 
     def _send(self, data: bytes, last: bool = False) -> None:
-        """Send a part of a stream. After the last one close the connection, as AWS's guide asks."""
+        """Send a part of a stream. The connection is closed after the last one, as AWS's guide asks, and after a
+        failure, because half a chunk may be out."""
         reason = "" if last else "Lambda hung up"
         if self.streaming and self.sock is None:
             raise RuntimeAPIError(self._stream, "the stream has ended")
@@ -375,8 +380,11 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
                 self.streaming = True
             if not self._exchange(data, more=not last):
                 return
-        except Exception as error:  # also a signal handler's: half a chunk may be out
+        except Exception as error:
             reason = repr(error)
+        except BaseException:  # a signal handler of the user's exits
+            self.close()
+            raise
         self.close()
         self._check(self._stream)
         if reason:
@@ -631,8 +639,7 @@ class Failure:
         return encode_json(self.report).encode(*UTF_8)
 
     def headers(self) -> str:
-        types = f"Content-Type: {JSON}\r\n{ERROR_TYPE}: {self.recorded_type}\r\n"
-        return f"{types}{XRAY_CAUSE}: {self.xray_cause()}\r\n"
+        return f"Content-Type: {JSON}\r\n{ERROR_TYPE}: {self.recorded_type}\r\n{XRAY_CAUSE}: {self.xray_cause()}\r\n"
 
     def xray_cause(self) -> str:
         """What X-Ray shows of the error. Lambda keeps 64 KB: 50 innermost frames, 2,000 characters of the message."""
@@ -668,8 +675,8 @@ NOT_THE_USERS = re.compile(rf"{OURS}$|.*\bimportlib\b|.*/concurrent/futures/_bas
 
 
 # ─── Async ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-# One event loop for the life of the process, so that clients made on it stay usable. It runs in the main thread, where
-# asyncio handles signals; `serve` runs in another thread, where it may block without holding up the user's tasks.
+# One event loop for the life of the process, so that clients made on it stay usable. With an async handler it runs in
+# the main thread, where asyncio handles signals, and `serve` in another, where it may block without holding up tasks.
 # https://docs.python.org/3/library/asyncio-eventloop.html
 
 
@@ -803,7 +810,7 @@ class Log:
         fd = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD", "")
         self.framed = fd.isdecimal()
         self._output = Output(int(fd) if self.framed else 1, "w", closefd=False)
-        self._latest = Invocation({REQUEST_ID: ""}, b"")  # none yet
+        self.latest = Invocation({REQUEST_ID: ""}, b"")  # none yet
         self._lock = lock = RLock()  # a signal handler may log in the middle of a record
         os.register_at_fork(after_in_child=lock._at_fork_reinit)  # type: ignore[attr-defined] # another thread held it
         for name, number, stream in (("stdout", 1, sys.stdout), ("stderr", 2, sys.stderr)):
@@ -813,15 +820,10 @@ class Log:
             unbuffered = io.TextIOWrapper(output, stream.encoding, stream.errors, write_through=True)
             vars(sys).update({name: unbuffered, f"__{name}__": unbuffered})
 
-    @property
-    def invocation(self) -> Invocation:
-        """The invocation in work, whose request id is in the records."""
-        return CURRENT.get(self._latest)
-
     def begin(self, invocation: Invocation) -> None:
         """An invocation begins. Its trace id goes where the X-Ray SDK looks for it."""
         CURRENT.set(invocation)
-        self._latest = invocation
+        self.latest = invocation
         if invocation.headers.get(TRACE_ID) and not self.together:
             os.environ["_X_AMZN_TRACE_ID"] = invocation.headers[TRACE_ID]
         else:
@@ -856,12 +858,12 @@ class Log:
         self.write(text if self.framed else text + "\n", frame, 40)
 
     def warning(self, message: str) -> None:
-        """Write a word of the runtime's own, as a record of the logger `runtime`."""
+        """Write a word of the runtime's own: a record named `runtime`, for which no logger's level counts."""
         record = import_standard("logging").LogRecord("runtime", 30, __file__, 0, message, None, None)
         try:
             self.handler.handle(record)
-        except Exception:  # of a filter of the user's
-            self.handler.handleError(record)
+        except Exception:  # a filter of the user's failed; ours, the first, has run
+            self.handler.emit(record)
 
 
 # What AWS's client has imported before any user code runs. A file of such a name beside the handler is passed over.
@@ -920,7 +922,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
     """Give the root logger the handler, filter and level that it has on Lambda."""
 
     def add_ids(record: Any) -> bool:  # a filter, as users copy it to handlers of their own
-        invocation = log.invocation
+        invocation = CURRENT.get(log.latest)  # a thread of the user's has no current one
         record.aws_request_id, record.tenant_id = invocation.request_id, invocation.headers.get(TENANT_ID) or None
         return True
 
@@ -958,12 +960,11 @@ def set_up_logging(logging: Any, log: Log) -> None:
     if log.json or log.level:
         LambdaLoggerHandler.__name__ += "WithFrameType"  # the name by which Datadog's library knows it
     line = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
-    handler = LambdaLoggerHandler()
+    handler = log.handler = LambdaLoggerHandler()
     handler.setFormatter(JsonFormatter(datefmt=DATE + "Z") if log.json else logging.Formatter(line, DATE))
     handler.addFilter(add_ids)
     logging.Formatter.converter = gmtime
     logging.root.addHandler(handler)
-    log.handler = handler
     with suppress(ValueError):  # there is no such level
         logging.root.setLevel({"TRACE": "DEBUG"}.get(log.level, log.level))
 
@@ -973,7 +974,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 
 EXIT_LIMIT = 1.8  # seconds after which the process ends whatever hangs
-API_FAILED = 69  # the status with which a worker says so
+API_FAILED = 69  # the exit status by which a worker reports that the Runtime API failed
 
 
 def main() -> None:
@@ -1017,7 +1018,7 @@ def set_up_path() -> list[str]:
 
 def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tell: Any = None) -> None:
     """Init, then serve. Ends by what it raises. If it is one of `count` workers, it tells how it is doing."""
-    api = RuntimeAPI(address, NONE if count else SERVER_ERRORS)
+    api = RuntimeAPI(address, NO_STATUS if count else SERVER_ERRORS)
     shutdown.install()
     provider = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", "")
     if count and provider:  # a Unix socket, to which all that a worker prints has to go
@@ -1041,7 +1042,7 @@ def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tel
     loop = EventLoop()
     try:
         if asynchronous:
-            serve_together([api, *(RuntimeAPI(address, NONE) for _ in range(1, count))], handler, log, loop)
+            serve_together([api, *(RuntimeAPI(address, NO_STATUS) for _ in range(1, count))], handler, log, loop)
         else:
             serve(api, handler, log, loop)
     finally:
@@ -1138,7 +1139,7 @@ def exit_in_time(status: int) -> None:
 
 def end(action: Callable[[], Any], api_failed: int = 1) -> NoReturn:
     """Call what ends by what it raises, and end the process: with all that an ordinary exit does, but for waiting for
-    the user's threads. Lambda kills the process some 300 ms after SIGTERM; they would keep exit hooks from running."""
+    the user's threads. Lambda kills the process 300 to 500 ms after SIGTERM: exit hooks would come too late."""
     reason: BaseException = SystemExit(0)
     try:
         action()
@@ -1196,11 +1197,11 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
             end(partial(work, number, tell), API_FAILED)
 
     def end_workers() -> None:
-        for pause, number in ((0.05, signal.SIGTERM), (EXIT_LIMIT, signal.SIGKILL)):
-            sleep(pause)  # at first, as a SIGTERM to the whole process group has reached them already
+        for pause, signum in ((0.05, signal.SIGTERM), (EXIT_LIMIT, signal.SIGKILL)):
+            sleep(pause)  # a SIGTERM to the whole process group has reached them already: they get a moment for it
             for pid in [*workers]:
                 with suppress(ProcessLookupError):  # it has just ended
-                    os.kill(pid, number)
+                    os.kill(pid, signum)
 
     first = 1 if looks_async(name) else count
     for number in range(first):
@@ -1211,11 +1212,10 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
         told = signal.sigwait(awaited)
         if told in (READY, READY_FOR_ALL):
             wanted = count if told == READY else 1
-        with suppress(ChildProcessError):  # all have ended
-            for pid, code in iter(lambda: os.waitpid(-1, os.WNOHANG), (0, 0)):
-                if pid not in workers:  # a child of the wrapper script that has become this process
-                    continue
-                number, started = workers.pop(pid)
+        for pid, (number, started) in [*workers.items()]:
+            ended, code = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                del workers[pid]
                 missing[number] = int(monotonic() - started < 1)
                 gone = gone or os.waitstatus_to_exitcode(code) == API_FAILED
                 if number < wanted and status is None:

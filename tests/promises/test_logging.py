@@ -277,6 +277,18 @@ class Frames(LoggingTestCase):
         """The descriptor is ours: a child process must not write to it what it takes for a log of its own."""
         self.assertIsNone(self.evaluate("os.environ.get('_LAMBDA_TELEMETRY_LOG_FD')", "import os", framed=True))
 
+    def test_a_filter_of_the_users_that_raises(self) -> None:
+        """At a warning of the runtime's own, too: nobody has to die for it."""
+        self.app("""
+            import logging
+            logging.getLogger().handlers[0].addFilter(lambda record: record.user_id)
+            def handler(event, context): return 1
+        """)
+        served = self.serve(event(), event(), response=[answer(413)])
+        self.assertEqual([one.endpoint for one in served.answers], ["response"] * 2)
+        self.assertIn("413", served.stdout)
+        self.assertEqual((served.done.status, served.stderr), (None, ""))
+
     def test_a_useless_descriptor(self) -> None:
         """One that is no number is none."""
         self.app("import logging\ndef handler(event, context):\n    logging.warning('x')\n    return 1")

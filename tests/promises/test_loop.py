@@ -350,6 +350,20 @@ class Connections(RuntimeTestCase):
         self.assertEqual([one.endpoint for one in served.answers], ["response"] * 3)
         self.assertEqual((served.stdout, served.stderr), ("", ""))
 
+    def test_refused_by_the_system_and_then_by_lambda(self) -> None:
+        """What was never sent cannot have arrived: the refusal is told."""
+        self.app(ECHO)
+
+        def away(connection: Connection) -> None:
+            connection.api.refuse()
+            threading.Timer(0.25, connection.api.listen).start()
+            connection.close()
+
+        first = event(b"1", {"Connection": "close"})
+        served = self.serve([*first, away], event(b"2"), response=[answer(403)])
+        self.assertEqual(self.results(served), [1, 2])
+        self.assertIn("403", served.stdout)
+
     def test_odd_request_ids(self) -> None:
         """No id can reach another path, or become a header."""
         self.app(ECHO)

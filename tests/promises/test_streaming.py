@@ -334,6 +334,42 @@ class TheOtherSide(StreamTestCase):
                     if name == "closed":
                         self.assertNotIn("TooMuch", lines[1])  # else the reset may have overtaken it
 
+    SPOILED = """
+        import signal, sys
+        class Items:
+            def __init__(self, count): self.left = count
+            def __iter__(self): return self
+            def __next__(self):
+                self.left -= 1
+                if self.left < 0: raise StopIteration
+                return "x" * 100_000
+            def close(self): raise ValueError("no end")
+        def handler(event, context): return Items(event) if event else "next"
+        """
+
+    def test_an_iterator_that_cannot_be_closed(self) -> None:
+        """At the end that is an error of the stream. When Lambda has hung up, nothing more is sent for it."""
+        self.app(self.SPOILED)
+        done = self.serve(*events(1, 0))
+        stream, last = done.answers
+        self.assertIn(("Lambda-Runtime-Function-Error-Type", "Function.ValueError"), stream.trailers)
+        self.assertEqual((stream.complete, last.body), (True, b'"next"'))
+        done = self.serve(*events(1000, 0), response=[[CLOSE]])
+        self.assertEqual([one.endpoint for one in done.requests], ["next", "response", "next", "response", "next"])
+        self.assertEqual(done.answers[-1].body, b'"next"')
+
+    def test_nothing_follows_half_a_chunk(self) -> None:
+        """The user's SIGTERM handler exits while a chunk is on its way, and Lambda does not read."""
+        self.app(
+            "import signal, sys, threading, os\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\n"
+            "def handler(event, context):\n    yield 'x'\n"
+            "    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()\n    yield 'y' * 30_000_000\n"
+        )
+        done = self.serve(*events(0), response=[[1.0, READ]], register=[[READ, http(403)]])
+        (stream,) = done.answers
+        self.assertFalse(stream.complete)
+        self.assertEqual((stream.trailers, done.done.status), ([], 5))
+
     def test_a_refusal_at_the_end_is_a_line_in_the_log(self) -> None:
         self.app("def handler(event, context):\n    yield 'x'")
         for status in (400, 403, 410, 413):

@@ -880,7 +880,7 @@ class UserCode(SurvivalTestCase):
         served = self.start(script, answers={"response": refusals})
         self.judge_ending(served)
         before, after = (int(one.body) for one in (served.answers[0], served.answers[-1]))
-        self.assertLess(after - before, 50_000_000, "fifteen results of 8 MB were refused")
+        self.assertLess(after - before, 30_000_000, "fifteen results of 8 MB were refused")
 
     def test_what_a_handler_returns_and_raises(self) -> None:
         names = [name for name in OBJECTS if not (PYPY and name in NOT_ON_PYPY)]
