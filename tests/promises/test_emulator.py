@@ -351,6 +351,7 @@ class StateMachine(ByHandTestCase):
         wire, request_id, invoked = self.begin()
         wire.head("response", request_id, {"Content-Length": "9"})
         wire.send(b"cut")
+        self.assertTrue(until(lambda: self.state() != "Running"))
         wire.close()
         self.assertTrue(until(lambda: self.state() == "Running"))
         another = self.wire()
