@@ -127,8 +127,11 @@ class Soak:
 
         answer = self.post(request_id)
         streams = answer.headers.get("transfer-encoding") == "chunked"
-        if fault == "closed before the answer":
-            self.peer.drop(answer.wire, reset=self.random.random() < 0.5)
+        if fault in ("closed before the answer", "the answer is nonsense"):
+            if fault == "the answer is nonsense":
+                answer.wire.send(b"nonsense\r\n\r\n")
+            else:
+                self.peer.drop(answer.wire, reset=self.random.random() < 0.5)
             if not streams:  # which are sent once; all else comes again, and had arrived
                 again = self.post(request_id)
                 if again.body != answer.body:
@@ -136,8 +139,6 @@ class Soak:
                 again.wire.send(reply(400))
         elif fault == "refused":
             answer.wire.send(reply(self.random.choice([400, 403, 410, 413, 429])))
-        elif fault == "the answer is nonsense":
-            answer.wire.send(b"nonsense\r\n\r\n")
         else:
             if fault == "interim answers":
                 answer.wire.send(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" * 3)
