@@ -354,13 +354,15 @@ class Connections(RuntimeTestCase):
         """What was never sent cannot have arrived: the refusal is told."""
         self.app(ECHO)
 
-        def away(connection: Connection) -> None:
+        def refuse(connection: Connection) -> None:
             connection.api.refuse()
-            threading.Timer(0.25, connection.api.listen).start()
-            connection.close()
 
-        first = event(b"1", {"Connection": "close"})
-        served = self.serve([*first, away], event(b"2"), response=[answer(403)])
+        def listen(connection: Connection) -> None:
+            threading.Timer(0.25, connection.api.listen).start()
+
+        # Refused before the event is out: else the answer might still reach the socket that is about to close.
+        first = [refuse, *event(b"1", {"Connection": "close"}), listen, CLOSE]
+        served = self.serve(first, event(b"2"), response=[answer(403)])
         self.assertEqual(self.results(served), [1, 2])
         self.assertIn("403", served.stdout)
 
