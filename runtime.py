@@ -32,6 +32,7 @@ if __name__ == "__main__":
 # Where Python has a module in C under another name (_signal, _socket), that one is imported: it loads faster, and a
 # user's file named signal.py or socket.py is still the user's to import.
 import _signal as signal  # type: ignore[import-not-found, unused-ignore]
+import builtins
 import io
 import marshal
 import os
@@ -96,8 +97,6 @@ def invoke(handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, 
         if hasattr(type(result), "__await__") or hasattr(type(result), "__anext__"):
             return loop.lend(lambda: deliver(result, invocation, api, log, loop))  # type: ignore[no-any-return]
         return deliver(result, invocation, api, log, loop)
-    except RuntimeAPIError:
-        raise
     except BaseException as error:
         shutdown.check(error)
         return Failure(error, invocation.request_id)
@@ -120,7 +119,7 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Res
             item = next(items)
             shutdown.check()
             if api.streaming:
-                api.send_chunk(encode(item, as_item))
+                api.send_chunks(encode(item, as_item))
             elif isinstance(item, dict):  # a prelude: HTTP status and headers, parted from the body by eight NULs
                 api.stream(invocation, HTTP_RESPONSE, encode(item, as_prelude), bytes(8))
             else:
@@ -147,46 +146,40 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Res
 
 USER_AGENT = f"runtime.py/{__version__} Python/{sys.version.split()[0]}"  # Lambda records the first word
 
-# Headers of `next`, in lower case as they are looked up; then those of a response or an error.
-REQUEST_ID, INVOCATION_ID = "lambda-runtime-aws-request-id", "lambda-runtime-invocation-id"
-DEADLINE_MS, FUNCTION_ARN = "lambda-runtime-deadline-ms", "lambda-runtime-invoked-function-arn"
-CLIENT_CONTEXT, COGNITO_IDENTITY = "lambda-runtime-client-context", "lambda-runtime-cognito-identity"
-TRACE_ID, TENANT_ID, CONTENT_TYPE = "lambda-runtime-trace-id", "lambda-runtime-aws-tenant-id", "content-type"
+# Headers of `next`, in lower case as they are looked up; then those of a failure.
+REQUEST_ID, TRACE_ID = "lambda-runtime-aws-request-id", "lambda-runtime-trace-id"
+TENANT_ID = "lambda-runtime-aws-tenant-id"
 ERROR_TYPE, ERROR_BODY = "Lambda-Runtime-Function-Error-Type", "Lambda-Runtime-Function-Error-Body"
-XRAY_CAUSE = "Lambda-Runtime-Function-XRay-Error-Cause"
-STREAMING = "Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n"
 
 JSON, BYTES = "application/json", "application/octet-stream"
 HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"  # a stream that begins with a prelude
 WIRE = ("utf-8", "surrogateescape")  # headers go back in the bytes in which they came
 SERVER_ERRORS, NO_STATUS = range(500, 600), range(0)
 PAUSES = (0, 0.1, 0.2, 0.4, 0.8)  # seconds before each attempt
-COPY_LIMIT = 1 << 14  # bytes; a larger body is sent by itself, a smaller one is quicker to join to the head
 NO_SIGPIPE = 0x4000 if sys.platform == "linux" else 0  # MSG_NOSIGNAL, which Python has no name for
 
 
 def import_http_client() -> Any:
     """A copy of http.client of our own, without email, socket, ssl and urllib: importing these takes as long as all the
     rest of a cold start. Libraries that patch the user's http.client do not reach it."""
-    stand_in: Any = type(sys)("http")  # for the package `http`, and for all that http.client uses from elsewhere
-    stand_in.__path__ = [os.path.join(os.path.dirname(os.__file__), "http")]
+    copy: Any = type(sys)("http.client")
+    stand_in: Any = type(sys)("stand_in")  # all that http.client uses of these modules
     stand_in.HTTPStatus = stand_in.parser = stand_in.message = stand_in
     stand_in.Message, stand_in.__members__ = object, {}
     stand_in.urlsplit = stand_in.create_connection = stand_in._GLOBAL_DEFAULT_TIMEOUT = None
-    names = ["http", "email", "email.parser", "email.message", "socket", "urllib", "urllib.parse", "ssl", "http.client"]
-    real = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    sys.modules.update({**dict.fromkeys(names[:-2], stand_in), "ssl": None})  # type: ignore[dict-item] # None: no ssl
-    try:
-        with suppress(Exception):  # a Python whose http.client needs more than this
-            client = __import__("http.client").client
-            client.CONTINUE, client.NO_CONTENT, client.NOT_MODIFIED = 100, 204, 304
-            client.parse_headers = parse_headers
-            client.MAXAMOUNT = sys.maxsize  # Python 3.9 reads in pieces of this size: the memory of many stays in use
-            return client
-    finally:
-        for name in names:
-            sys.modules.pop(name, None)
-        sys.modules.update(real)
+    heavy = ("http", "email.parser", "email.message", "socket", "urllib.parse", "ssl")
+
+    def import_(name: str, *args: Any) -> Any:
+        return stand_in if name in heavy else __import__(name, *args)
+
+    with suppress(Exception):  # a Python whose http.client needs more than this
+        spec: Any = PathFinder.find_spec("http.client", [os.path.join(os.path.dirname(os.__file__), "http")])
+        vars(copy)["__builtins__"] = {**vars(builtins), "__import__": import_}
+        exec(spec.loader.get_code("http.client"), vars(copy))
+        copy.CONTINUE, copy.NO_CONTENT, copy.NOT_MODIFIED = 100, 204, 304
+        copy.parse_headers = parse_headers
+        copy.MAXAMOUNT = sys.maxsize  # Python 3.9 reads in pieces of this size: the memory of many stays in use
+        return copy
     return __import__("http.client").client
 
 
@@ -286,14 +279,16 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
     def stream(self, invocation: Invocation, content_type: str, *chunks: bytes) -> None:
         """Begin a streamed response, with its first chunks: runtimes-custom.html#runtimes-custom-response-streaming"""
         self._stream = f"POST {self._base}{invocation.path}/response"
-        headers = f"{STREAMING}Trailer: {ERROR_TYPE}, {ERROR_BODY}\r\nContent-Type: {content_type}\r\n{invocation.echo}"
-        head = f"{self._stream}{self._common}{headers}\r\n".encode(*WIRE)
-        self._send(head + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks if chunk))
+        self.close()  # the kept connection may be stale, and a stream cannot be sent again
+        self._attempt(self._stream)
+        self.streaming = True
+        mode = "Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n"
+        headers = f"{mode}Trailer: {ERROR_TYPE}, {ERROR_BODY}\r\nContent-Type: {content_type}\r\n{invocation.echo}"
+        self.send_chunks(*chunks, head=f"{self._stream}{self._common}{headers}\r\n".encode(*WIRE))
 
-    def send_chunk(self, chunk: bytes) -> None:
-        """Send the next part of a stream: its length in hexadecimal, then the bytes. An empty one would end it."""
-        if chunk:
-            self._send(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+    def send_chunks(self, *chunks: bytes, head: bytes = b"") -> None:
+        """Send parts of a stream: of each its length in hexadecimal, then its bytes. An empty one would end it."""
+        self._send(head + b"".join([b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks if chunk]))
 
     def end_stream(self, failure: Failure | None = None) -> None:
         """End a stream. What went wrong goes into two trailers, which are headers behind the body."""
@@ -323,45 +318,43 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         self.sock, self.response = sock, Response(sock)
 
     def _call(self, request: str, headers: str = "", body: bytes = b"") -> Any:
-        """Send a request and return its answer. This is the one place that tries again: if the connection is refused,
-        stale or cut, if the answer is garbled, or if a signal handler of the user's raises in the middle."""
+        """Send a request and return its answer."""
         posted = request.startswith("POST")
         length = f"Content-Length: {len(body)}\r\n" if posted else ""
-        head = f"{request}{self._common}{headers}{length}\r\n".encode(*WIRE)
-        pieces = (head + body,) if len(body) < COPY_LIMIT else (head, body)
+        sent_before = self._attempt(request, f"{request}{self._common}{headers}{length}\r\n".encode(*WIRE) + body)
+        if self.response.will_close:
+            self.close()
+        # If Lambda refuses a post that was sent before, the first one had most likely arrived.
+        if not (posted and sent_before and 400 <= self.response.status < 500 and self.response.status != 413):
+            self._check(request)
+        return self.response
+
+    def _attempt(self, request: str, data: bytes = b"") -> bool:
+        """Connect, and if there are data, send them and read the answer. This is the one place that tries again: if the
+        connection is refused, stale or cut, if the answer is garbled, or if a signal handler of the user's raises in
+        the middle. Returns whether an attempt before the last one had sent something."""
         sent, reason = False, ""
         for pause in PAUSES if self.sock is None else (0, *PAUSES):  # a kept connection may be stale: one more try
             try:
                 if pause:
                     sleep(pause)
-                self._exchange(*pieces)
-                break
+                if self.sock is None:
+                    self.connect()
+                if data:
+                    self._write(data)
+                    self.response.receive()
+                return sent
             except Exception as error:
                 sent, reason = sent or self.sock is not None, repr(error)
                 self.close()
-        else:
-            raise RuntimeAPIError(request, f"no answer from {self.host}:{self.port}: {reason}")
-        if self.response.will_close:
-            self.close()
-        # If Lambda refuses a post that was sent before, the first one had most likely arrived.
-        if not (posted and sent and 400 <= self.response.status < 500 and self.response.status != 413):
-            self._check(request)
-        return self.response
+        raise RuntimeAPIError(request, f"no answer from {self.host}:{self.port}: {reason}")
 
-    def _exchange(self, *pieces: bytes, more: bool = False) -> bool:
-        """Send data, then read the answer and return True. If more is to be sent, return False without reading, unless
-        Lambda hangs up: its answer may say why."""
-        if self.sock is None:
-            self.connect()
-        try:
-            for piece in pieces:
-                self.sock.sendall(piece, NO_SIGPIPE)
-            if more:
-                return False
-        except ConnectionError:  # Lambda hangs up on a body that it refuses: its answer (413) is there
-            pass
-        self.response.receive()
-        return True
+    def _write(self, data: bytes) -> bool:
+        """Send data. Returns False if Lambda hangs up meanwhile, as on a body that it refuses: its answer says why."""
+        with suppress(ConnectionError):
+            self.sock.sendall(data, NO_SIGPIPE)
+            return True
+        return False
 
     def _check(self, request: str) -> None:
         status, body = self.response.status, self.response.body[:500].decode("utf-8", "backslashreplace")
@@ -372,14 +365,12 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         """Send a part of a stream. The connection is closed after the last one, as AWS's guide asks, and after a
         failure, because half a chunk may be out."""
         reason = "" if last else "Lambda hung up"
-        if self.streaming and self.sock is None:
+        if self.sock is None:
             raise RuntimeAPIError(self._stream, "the stream has ended")
         try:
-            if not self.streaming:
-                self.close()  # the kept connection may be stale, and a stream cannot be sent again
-                self.streaming = True
-            if not self._exchange(data, more=not last):
+            if self._write(data) and not last:
                 return
+            self.response.receive()
         except Exception as error:
             reason = repr(error)
         except BaseException:  # a signal handler of the user's exits
@@ -402,31 +393,25 @@ class Invocation:
 
     def __init__(self, headers: dict[str, str], body: bytes) -> None:
         self.headers, self.body, self.request_id = headers, body, headers[REQUEST_ID]
-        self.path = f"/invocation/{self.request_id}"
-        if not PLAIN_ID(self.request_id):  # it stays one segment of the path
-            self.path = "/invocation/" + "".join(f"%{byte:02X}" for byte in self.request_id.encode(*WIRE))
-        nonce = headers.get(INVOCATION_ID)
+        plain = PLAIN_ID(self.request_id)
+        self.path = f"/invocation/{self.request_id if plain else '%' + self.request_id.encode(*WIRE).hex('%')}"
+        nonce = headers.get("lambda-runtime-invocation-id")
         self.echo = f"Lambda-Runtime-Invocation-Id: {nonce}\r\n" if nonce else ""
 
 
-PLAIN_ID = re.compile("[A-Za-z0-9_-]+").fullmatch
+PLAIN_ID = re.compile("[A-Za-z0-9_-]+").fullmatch  # any other is quoted: it stays one segment of the path
 
 
 class Fields:
-    """Attributes, printed as AWS's client prints them (it has no trace_id)."""
+    """Attributes, printed under a name as AWS's client prints them (it has no trace_id)."""
 
-    def __init__(self, **fields: Any) -> None:
-        vars(self).update(fields)
+    def __init__(self, name: str, **fields: Any) -> None:
+        vars(self).update(fields, _name=name)
 
     def __repr__(self) -> str:
         shown = [f"{name}={value}" for name, value in vars(self).items() if name[0] != "_" and name != "trace_id"]
-        return f"{type(self).__name__}([{','.join(shown)}])"
+        return f"{self._name}([{','.join(shown)}])"  # type: ignore[attr-defined]
 
-
-# What a mobile application sent, the application itself, and who authorized the request.
-ClientContext, Client, CognitoIdentity = (
-    type(name, (Fields,), {}) for name in ("ClientContext", "Client", "CognitoIdentity")
-)
 
 CLIENT_FIELDS = ("installation_id", "app_title", "app_version_name", "app_version_code", "app_package_name")
 FUNCTION = {  # the same for all invocations
@@ -445,22 +430,22 @@ class LambdaContext(Fields):
 
     def __init__(self, invocation: Invocation) -> None:
         headers = invocation.headers
-        super().__init__(aws_request_id=invocation.request_id, **FUNCTION)
-        self.invoked_function_arn = headers.get(FUNCTION_ARN, "")
+        super().__init__("LambdaContext", aws_request_id=invocation.request_id, **FUNCTION)
+        self.invoked_function_arn = headers.get("lambda-runtime-invoked-function-arn", "")
         self.client_context = None
-        sent = as_object(headers.get(CLIENT_CONTEXT) or None, "Client Context")
+        sent = as_object(headers.get("lambda-runtime-client-context") or None, "Client Context")
         if sent is not None:
             app: Any = as_object(sent.get("client"), "Client Context")
-            app = app if app is None else Client(**{name: app.get(name) for name in CLIENT_FIELDS})
-            self.client_context = ClientContext(custom=sent.get("custom"), env=sent.get("env"), client=app)
+            app = app if app is None else Fields("Client", **{name: app.get(name) for name in CLIENT_FIELDS})
+            self.client_context = Fields("ClientContext", custom=sent.get("custom"), env=sent.get("env"), client=app)
         self._w3c = sent and sent.get("w3c")
-        sent = as_object(headers.get(COGNITO_IDENTITY) or None, "Cognito Identity") or {}
+        sent = as_object(headers.get("lambda-runtime-cognito-identity") or None, "Cognito Identity") or {}
         identity, pool = sent.get("cognitoIdentityId"), sent.get("cognitoIdentityPoolId")
-        self.identity = CognitoIdentity(cognito_identity_id=identity, cognito_identity_pool_id=pool)
+        self.identity = Fields("CognitoIdentity", cognito_identity_id=identity, cognito_identity_pool_id=pool)
         self.tenant_id = headers.get(TENANT_ID) or None
         self.trace_id = headers.get(TRACE_ID)  # the environment has it only if one invocation at a time is in work
-        deadline = headers.get(DEADLINE_MS, "")
-        self._epoch_deadline_time_in_ms = int(deadline) if deadline.isdecimal() else 0  # AWS's name; people use it
+        # AWS's name; people use it.
+        self._epoch_deadline_time_in_ms = int(headers.get("lambda-runtime-deadline-ms") or 0)
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda ends this invocation; never negative, 0 if no deadline is known."""
@@ -535,7 +520,7 @@ encode_json_or_str = JSONEncoder(ensure_ascii=False, default=str).encode
 def decode_event(invocation: Invocation) -> Any:
     """The event: what its JSON says, or its bytes if it has another content type. Raises RuntimeFailure."""
     body, invocation.body = invocation.body, b""  # a large one's memory is soon free again
-    content_type = invocation.headers.get(CONTENT_TYPE) or JSON
+    content_type = invocation.headers.get("content-type") or JSON
     if content_type != JSON and content_type.partition(";")[0].strip().lower() != JSON:
         return body
     try:
@@ -639,7 +624,8 @@ class Failure:
         return encode_json(self.report).encode(*UTF_8)
 
     def headers(self) -> str:
-        return f"Content-Type: {JSON}\r\n{ERROR_TYPE}: {self.recorded_type}\r\n{XRAY_CAUSE}: {self.xray_cause()}\r\n"
+        cause = f"Lambda-Runtime-Function-XRay-Error-Cause: {self.xray_cause()}\r\n"
+        return f"Content-Type: {JSON}\r\n{ERROR_TYPE}: {self.recorded_type}\r\n{cause}"
 
     def xray_cause(self) -> str:
         """What X-Ray shows of the error. Lambda keeps 64 KB: 50 innermost frames, 2,000 characters of the message."""
@@ -802,7 +788,6 @@ class Log:
 
     together = False  # whether several invocations are in work at once
     lock_processes: Any = staticmethod(lambda command: None)  # replaced if several processes write to this log
-    handler: Any  # the root logger's, when logging has been imported
 
     def __init__(self) -> None:
         self.json = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").lower() == "json"
@@ -835,12 +820,10 @@ class Log:
         if self.framed:  # 16 bytes before it: the type of frame, the length, the time in microseconds
             frame += 4 * (min(level // 10, 5) + 1) if level >= 10 else 0
             data = (frame << 96 | len(data) << 64 | int(time() * 1_000_000)).to_bytes(16, "big") + data
-        with self._lock:
+        with self._lock, suppress(OSError):  # nobody reads it any more
             try:
                 self.lock_processes(os.F_LOCK)
                 self._output.write(data)
-            except OSError:  # nobody reads it any more
-                pass
             finally:
                 self.lock_processes(os.F_ULOCK)
 
@@ -858,12 +841,9 @@ class Log:
         self.write(text if self.framed else text + "\n", frame, 40)
 
     def warning(self, message: str) -> None:
-        """Write a word of the runtime's own: a record named `runtime`, for which no logger's level counts."""
-        record = import_standard("logging").LogRecord("runtime", 30, __file__, 0, message, None, None)
-        try:
-            self.handler.handle(record)
-        except Exception:  # a filter of the user's failed; ours, the first, has run
-            self.handler.emit(record)
+        """Log a word of the runtime's own, as the logger `runtime`."""
+        with suppress(Exception):  # a filter or handler of the user's failed
+            import_standard("logging").getLogger("runtime").warning(message)
 
 
 # What AWS's client has imported before any user code runs. A file of such a name beside the handler is passed over.
@@ -960,7 +940,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
     if log.json or log.level:
         LambdaLoggerHandler.__name__ += "WithFrameType"  # the name by which Datadog's library knows it
     line = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
-    handler = log.handler = LambdaLoggerHandler()
+    handler = LambdaLoggerHandler()
     handler.setFormatter(JsonFormatter(datefmt=DATE + "Z") if log.json else logging.Formatter(line, DATE))
     handler.addFilter(add_ids)
     logging.Formatter.converter = gmtime
@@ -992,7 +972,7 @@ def main() -> None:
         set_up_logging(sys.modules["logging"], log)
     count = int(os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY") or 0)
     if count:
-        supervise(name, count, partial(work, name, address, log, count), log)
+        supervise(count, partial(work, name, address, log, count), log)
     work(name, address, log)
 
 
@@ -1016,8 +996,8 @@ def set_up_path() -> list[str]:
     return own
 
 
-def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tell: Any = None) -> None:
-    """Init, then serve. Ends by what it raises. If it is one of `count` workers, it tells how it is doing."""
+def work(name: str, address: str, log: Log, count: int = 0, number: int = 0) -> None:
+    """Init, then serve. Ends by what it raises. One of `count` workers tells `supervise` that it is ready."""
     api = RuntimeAPI(address, NO_STATUS if count else SERVER_ERRORS)
     shutdown.install()
     provider = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", "")
@@ -1032,13 +1012,13 @@ def work(name: str, address: str, log: Log, count: int = 0, number: int = 0, tel
     asynchronous = is_async(handler)
     if asynchronous and number:
         return  # the first worker serves all
-    if not shutdown.is_installed():
+    if signal.getsignal(signal.SIGTERM) != shutdown.on_signal:
         # The user's module waits for SIGTERM, and Lambda sends it only if there is an extension. Of several workers the
         # first one registers: when it asks for an event, the time to register is over.
         with suppress(RuntimeAPIError):
             start_new_thread(RuntimeAPI(address).extension_next, (api.register_extension(),))
-    if tell:
-        tell(READY_FOR_ALL if asynchronous else READY)
+    if count:
+        os.kill(os.getppid(), READY_FOR_ALL if asynchronous else READY)
     loop = EventLoop()
     try:
         if asynchronous:
@@ -1064,8 +1044,6 @@ def init(name: str, api: RuntimeAPI, log: Log) -> Handler:
             for function, args, kwargs in hooks.get_after_restore() if hooks else ():
                 function(*args, **kwargs)
         return handler
-    except RuntimeAPIError:
-        raise
     except BaseException as error:
         shutdown.check(error)
         failure = Failure(error, recorded_type=kind)
@@ -1112,11 +1090,8 @@ class Shutdown:
                 start_new_thread(exit_in_time, (0,))
             raise SystemExit(0)
 
-    def is_installed(self) -> bool:
-        return bool(signal.getsignal(signal.SIGTERM) == self.on_signal)
-
     def check(self, error: BaseException | None = None) -> None:
-        if self.forked and error:
+        if error and (self.forked or isinstance(error, RuntimeAPIError)):
             raise error
         if self.requested:
             raise SystemExit(0)
@@ -1124,7 +1099,7 @@ class Shutdown:
     def after_fork_in_child(self) -> None:
         self.requested = self.forked = True  # a child that the user's code lets return from the handler must not answer
         with suppress(ValueError):  # PyPy takes a thread that forks for no main thread
-            if self.is_installed():
+            if signal.getsignal(signal.SIGTERM) == self.on_signal:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it ends by SIGTERM as any process does
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
@@ -1177,7 +1152,7 @@ def end(action: Callable[[], Any], api_failed: int = 1) -> NoReturn:
 READY, READY_FOR_ALL = signal.SIGUSR1, signal.SIGUSR2  # by which a worker tells that it has started
 
 
-def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoReturn:
+def supervise(count: int, work: Callable[..., Any], log: Log) -> NoReturn:
     """Keep `count` workers at work until SIGTERM. A worker that ends is replaced, after a second if it lived no longer.
     The process ends with status 1 if all workers fail to start, or if the Runtime API fails."""
     if hasattr(os, "memfd_create"):
@@ -1186,7 +1161,6 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
     workers: dict[int, tuple[int, float]] = {}  # by process id: number, time of the start
     awaited = {signal.SIGTERM, signal.SIGCHLD, READY, READY_FOR_ALL}
     signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
-    tell = partial(os.kill, os.getpid())
 
     def start(number: int, pause: int = 0) -> None:
         pid = os.fork()
@@ -1194,7 +1168,7 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
         if not pid:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, awaited)
             sleep(pause)
-            end(partial(work, number, tell), API_FAILED)
+            end(partial(work, number), API_FAILED)
 
     def end_workers() -> None:
         for pause, signum in ((0.05, signal.SIGTERM), (EXIT_LIMIT, signal.SIGKILL)):
@@ -1203,15 +1177,13 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
                 with suppress(ProcessLookupError):  # it has just ended
                     os.kill(pid, signum)
 
-    first = 1 if looks_async(name) else count
-    for number in range(first):
+    for number in range(count):
         start(number)
-    missing = dict.fromkeys(range(first, count), 0)  # by number: seconds to wait before the start
+    missing: dict[int, int] = {}  # by number: seconds to wait before the start
     wanted, status, gone = 0, None, False  # none is replaced before one is ready
     while status is None or workers:
         told = signal.sigwait(awaited)
-        if told in (READY, READY_FOR_ALL):
-            wanted = count if told == READY else 1
+        wanted = {READY: count, READY_FOR_ALL: 1}.get(told, wanted)
         for pid, (number, started) in [*workers.items()]:
             ended, code = os.waitpid(pid, os.WNOHANG)
             if ended:
@@ -1226,15 +1198,6 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
         for number in [one for one in missing if one < wanted and status is None]:
             start(number, missing.pop(number))
     raise SystemExit(status)
-
-
-def looks_async(name: str) -> bool:
-    """Whether the handler's source says `async def`: then its module need not be imported by all workers."""
-    path, _, function = name.rpartition(".")
-    source = f"{os.environ.get('LAMBDA_TASK_ROOT') or '.'}/{path.replace('.', '/')}.py"
-    with suppress(OSError), open(source, "rb") as file:
-        return bool(re.search(rb"^async def %b\b" % re.escape(function).encode(), file.read(), re.MULTILINE))
-    return False
 
 
 def serve_together(apis: list[RuntimeAPI], handler: Handler, log: Log, loop: EventLoop) -> None:

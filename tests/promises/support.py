@@ -136,7 +136,7 @@ class Lambda:
     def log(self) -> str:
         return self.child.stdout.decode()
 
-    def ended(self, seconds: float = 15) -> int | None:
+    def ended(self, seconds: float = 60) -> int | None:
         """The exit status, None if it lives on."""
         return self.child.wait(seconds)
 

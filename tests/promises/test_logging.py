@@ -278,7 +278,7 @@ class Frames(LoggingTestCase):
         self.assertIsNone(self.evaluate("os.environ.get('_LAMBDA_TELEMETRY_LOG_FD')", "import os", framed=True))
 
     def test_a_filter_of_the_users_that_raises(self) -> None:
-        """At a warning of the runtime's own, too: nobody has to die for it."""
+        """At a warning of the runtime's own, which it loses then: nobody has to die for it."""
         self.app("""
             import logging
             logging.getLogger().handlers[0].addFilter(lambda record: record.user_id)
@@ -286,7 +286,6 @@ class Frames(LoggingTestCase):
         """)
         served = self.serve(event(), event(), response=[answer(413)])
         self.assertEqual([one.endpoint for one in served.answers], ["response"] * 2)
-        self.assertIn("413", served.stdout)
         self.assertEqual((served.done.status, served.stderr), (None, ""))
 
     def test_a_useless_descriptor(self) -> None:

@@ -298,6 +298,15 @@ class HttpForms(RuntimeTestCase):
                 self.assertEqual((served.stdout, served.stderr), ("", ""))
 
 
+def refuse(connection: Connection) -> None:
+    connection.api.refuse()
+
+
+def listen(connection: Connection) -> None:
+    """In a moment."""
+    threading.Timer(0.25, connection.api.listen).start()
+
+
 class Connections(RuntimeTestCase):
     """One connection for all; gone ones are replaced, and nothing is said twice that was heard."""
 
@@ -340,8 +349,8 @@ class Connections(RuntimeTestCase):
         self.app(ECHO)
 
         def away(connection: Connection) -> None:
-            connection.api.refuse()
-            threading.Timer(0.25, connection.api.listen).start()
+            refuse(connection)
+            listen(connection)
             connection.close()
 
         served = self.serve([*event(b"1"), away], event(b"2"))
@@ -349,16 +358,14 @@ class Connections(RuntimeTestCase):
         served = self.serve(event(b"1"), event(b"2"), response=[[READ, away]])
         self.assertEqual([one.endpoint for one in served.answers], ["response"] * 3)
         self.assertEqual((served.stdout, served.stderr), ("", ""))
+        self.app("def handler(event, context): yield 'a stream'")
+        served = self.serve([refuse, *event(), listen])
+        self.assertEqual([one.body for one in served.answers], [b"a stream"])
+        self.assertEqual((served.stdout, served.stderr), ("", ""))
 
     def test_refused_by_the_system_and_then_by_lambda(self) -> None:
         """What was never sent cannot have arrived: the refusal is told."""
         self.app(ECHO)
-
-        def refuse(connection: Connection) -> None:
-            connection.api.refuse()
-
-        def listen(connection: Connection) -> None:
-            threading.Timer(0.25, connection.api.listen).start()
 
         # Refused before the event is out: else the answer might still reach the socket that is about to close.
         first = [refuse, *event(b"1", {"Connection": "close"}), listen, CLOSE]

@@ -300,7 +300,8 @@ class Ending(RuntimeTestCase):
             function.wait(lambda: "at work" in function.log)
             (busy,) = re.findall(r"at work (\d+)", function.log)
             pid = function.child.process.pid
-            before = len(function.log)  # workers that were not needed may have come and gone
+            function.wait(lambda: function.log.count("atexit") == count - workers)  # those that are not needed are gone
+            before = len(function.log)
             (os.killpg if group else os.kill)(pid, signal.SIGTERM)
             self.assertEqual(function.ended(), 0)
             pids = re.findall(r"atexit (\d+)", function.log[before:])
@@ -327,7 +328,7 @@ class Ending(RuntimeTestCase):
     def test_while_workers_are_starting(self) -> None:
         """At no moment is there a worker that nobody knows of."""
         for _ in range(3):
-            with self.running("def handler(event, context): pass", 30) as function:
+            with self.running("def handler(event, context): pass", 16) as function:
                 function.wait(lambda: function.polls)
                 function.child.process.send_signal(signal.SIGTERM)  # the first one is ready, others come one by one
                 self.assertEqual(function.ended(), 0)
@@ -563,14 +564,16 @@ async def handler(event, context):
         for source, processes in rows.items():
             with self.subTest(source), self.running(f"import os\n{source}", 2) as function:
                 function.ready(2)
-                children = set()
-                with suppress(FileNotFoundError):
-                    pid = function.child.process.pid
-                    with open(f"/proc/{pid}/task/{pid}/children") as file:
-                        children = set(file.read().split())
-                if not children:
+                pid = function.child.process.pid
+                path = f"/proc/{pid}/task/{pid}/children"
+                if not os.path.exists(path):
                     self.skipTest("nothing tells here which processes there are")
-                self.assertEqual(len(children), processes)
+
+                def settled(path: str = path, processes: int = processes) -> bool:
+                    with open(path) as file:
+                        return len(file.read().split()) == processes
+
+                function.wait(settled)  # those that are not needed may be about to end
 
 
 HOOKS = """

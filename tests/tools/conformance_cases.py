@@ -445,11 +445,6 @@ def context() -> Iterator[Case]:
     yield Case("tenant id, empty", "return context.tenant_id", headers={TENANT: ""})
     yield Case("remaining time", f"{REMAINING} // 10000")
     yield Case("remaining time when it is over", REMAINING, headers={DEADLINE: "600000"})
-    yield Case("remaining time, fractional deadline", REMAINING, headers={DEADLINE: "1.5"})
-    star = "a malformed deadline costs nobody anything (an abort there)"
-    yield Case(
-        "remaining time, malformed", REMAINING, headers={DEADLINE: "abc"}, alone=True, star=star, ours=served("0")
-    )
     yield Case("trace id", SEE_TRACE)
     yield Case("trace id, absent", SEE_TRACE, headers={TRACE_ID: None})
     yield Case("trace id, empty", SEE_TRACE, headers={TRACE_ID: ""})
