@@ -14,9 +14,9 @@ then on the runtime talks to the Runtime API, an HTTP server at $AWS_LAMBDA_RUNT
     │     ▼
     └─ POST /invocation/{id}/response   or   POST /invocation/{id}/error
 
-How to read it: `serve`, right below, is the whole protocol. The sections after it are what `serve` uses, in the order
-in which an invocation meets them. The last two are about processes: start and end, several invocations at once. Names
-like runtimes-api.html#runtimes-api-next are pages of https://docs.aws.amazon.com/lambda/latest/dg/.
+How to read it: `serve`, right below, is this loop. The sections after it are what it uses, in the order in which an
+invocation meets them. The last two are about processes: start and end, several invocations at once. Names like
+runtimes-api.html#runtimes-api-next are pages of https://docs.aws.amazon.com/lambda/latest/dg/.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ def invoke(handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, 
     """Call the handler. Raises RuntimeAPIError if Lambda does not take a stream."""
     try:
         event = decode_event(invocation)
+        # A call that error trackers may wrap: see class bootstrap.
         result = bootstrap.handle_event_request(None, handler)(event, LambdaContext(invocation))
         if hasattr(type(result), "__await__") or hasattr(type(result), "__anext__"):
             return loop.lend(lambda: deliver(result, invocation, api, log, loop))  # type: ignore[no-any-return]
@@ -229,8 +230,7 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
     """The calls of the Runtime API, on a connection that stays open. They raise RuntimeAPIError.
 
     `address` is host:port; emulators also give http://host:port/prefix. `fatal` are the statuses on which Lambda wants
-    the process to exit. `streaming` is True once a streamed response has begun, `idle` if no event is in work.
-    """
+    the process to exit. `streaming` is True once a streamed response has begun, `idle` if no event is being handled."""
 
     streaming = idle = False
 
@@ -443,7 +443,7 @@ class LambdaContext(Fields):
         identity, pool = sent.get("cognitoIdentityId"), sent.get("cognitoIdentityPoolId")
         self.identity = Fields("CognitoIdentity", cognito_identity_id=identity, cognito_identity_pool_id=pool)
         self.tenant_id = headers.get(TENANT_ID) or None
-        self.trace_id = headers.get(TRACE_ID)  # the environment has it only if one invocation at a time is in work
+        self.trace_id = headers.get(TRACE_ID)  # the environment has it only if invocations come one at a time
         # AWS's name; people use it.
         self._epoch_deadline_time_in_ms = int(headers.get("lambda-runtime-deadline-ms") or 0)
 
@@ -561,15 +561,11 @@ def as_prelude(item: dict[str, Any]) -> bytes:
 
 
 def as_json(value: Any) -> str:
-    """JSON as AWS's client writes it: a Decimal is a number, bytes are text, an object with `_asdict()` is an object.
-
-    json's C encoder writes a namedtuple as a list, so we must look for them: marshal is quick, and refuses all but the
-    built-in types.
-    """
+    """JSON as AWS's client writes it: a Decimal is a number, bytes are text, an object with `_asdict()` is an object."""
     try:
         text = encode_json_quickly(value)
         if type(value) is not str and ("[" in text or type(value) is not dict):
-            marshal.dumps(value)
+            marshal.dumps(value)  # fails if there is a namedtuple, which should be an object and not this list
         return text
     except RecursionError:
         return encode_json(value)  # it says whether it is a cycle, or too deep
@@ -600,8 +596,7 @@ def simplify(value: Any, mark: str, place: str) -> Any:
 class Failure:
     """An exception as Lambda wants it reported: `type` is the class's name (`Runtime.…` if the runtime found it),
     `recorded_type` the one in Lambda's metrics (`Function.ValueError`), `stack` a list of the user's frames as text,
-    `traceback` Python's whole text if there is more to tell (a cause, notes, a group), `exit` a SystemExit or None.
-    """
+    `traceback` Python's whole text if there is more to tell (a cause, notes, a group), `exit` a SystemExit or None."""
 
     def __init__(self, error: BaseException, request_id: str = "", recorded_type: str = "") -> None:
         self.type = name = type(error).__name__
@@ -710,7 +705,7 @@ class EventLoop:
         return loop.run_until_complete(first).result()
 
     def lend(self, call: Callable[[], Any]) -> Any:
-        """Make a call that waits for the loop, which runs in another thread meanwhile."""
+        """Make a call that waits for what runs on the loop. If the loop does not run, it runs here meanwhile."""
         return call() if self.loop.is_running() else self.host(call)
 
     def start(self, awaitable: Awaitable[Any]) -> Any:
@@ -786,7 +781,7 @@ class Output(io.FileIO):
 class Log:
     """The function's log: standard output, or frames on a file descriptor if Lambda gives one."""
 
-    together = False  # whether several invocations are in work at once
+    together = False  # whether several invocations are handled at once
     lock_processes: Any = staticmethod(lambda command: None)  # replaced if several processes write to this log
 
     def __init__(self) -> None:
@@ -958,7 +953,7 @@ API_FAILED = 69  # the exit status by which a worker reports that the Runtime AP
 
 
 def main() -> None:
-    """Run the handler that the first argument or $_HANDLER names. Ends by what it raises."""
+    """Run the handler that the first argument or $_HANDLER names. Raises what shall end the process."""
     address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
     name = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("_HANDLER", "")
     if not address:
@@ -972,7 +967,7 @@ def main() -> None:
         set_up_logging(sys.modules["logging"], log)
     count = int(os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY") or 0)
     if count:
-        supervise(count, partial(work, name, address, log, count), log)
+        supervise(name, count, partial(work, name, address, log, count), log)
     work(name, address, log)
 
 
@@ -997,7 +992,7 @@ def set_up_path() -> list[str]:
 
 
 def work(name: str, address: str, log: Log, count: int = 0, number: int = 0) -> None:
-    """Init, then serve. Ends by what it raises. One of `count` workers tells `supervise` that it is ready."""
+    """Init, then serve. Raises what shall end the process. One of `count` workers tells `supervise` that it is ready."""
     api = RuntimeAPI(address, NO_STATUS if count else SERVER_ERRORS)
     shutdown.install()
     provider = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", "")
@@ -1113,8 +1108,8 @@ def exit_in_time(status: int) -> None:
 
 
 def end(action: Callable[[], Any], api_failed: int = 1) -> NoReturn:
-    """Call what ends by what it raises, and end the process: with all that an ordinary exit does, but for waiting for
-    the user's threads. Lambda kills the process 300 to 500 ms after SIGTERM: exit hooks would come too late."""
+    """Call `action`, and end the process as what it raises says. All that an ordinary exit does is done, but nothing
+    waits for the user's threads: Lambda kills the process 300 to 500 ms after SIGTERM."""
     reason: BaseException = SystemExit(0)
     try:
         action()
@@ -1132,7 +1127,7 @@ def end(action: Callable[[], Any], api_failed: int = 1) -> NoReturn:
         start_new_thread(exit_in_time, (status,))
     with suppress(BaseException):
         for hook in reversed(getattr(sys.modules.get("threading"), "_threading_atexits", ())):
-            thread = sys.modules["threading"].Thread(target=hook, daemon=True)  # a pool's: it waits for what is in work
+            thread = sys.modules["threading"].Thread(target=hook, daemon=True)  # a pool's: it waits for its workers
             thread.start()
             thread.join(0.2)
         if "multiprocessing" in sys.modules:  # its exit hook waits for the children
@@ -1152,7 +1147,7 @@ def end(action: Callable[[], Any], api_failed: int = 1) -> NoReturn:
 READY, READY_FOR_ALL = signal.SIGUSR1, signal.SIGUSR2  # by which a worker tells that it has started
 
 
-def supervise(count: int, work: Callable[..., Any], log: Log) -> NoReturn:
+def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoReturn:
     """Keep `count` workers at work until SIGTERM. A worker that ends is replaced, after a second if it lived no longer.
     The process ends with status 1 if all workers fail to start, or if the Runtime API fails."""
     if hasattr(os, "memfd_create"):
@@ -1177,9 +1172,10 @@ def supervise(count: int, work: Callable[..., Any], log: Log) -> NoReturn:
                 with suppress(ProcessLookupError):  # it has just ended
                     os.kill(pid, signum)
 
-    for number in range(count):
+    first = 1 if looks_async(name) else count
+    for number in range(first):
         start(number)
-    missing: dict[int, int] = {}  # by number: seconds to wait before the start
+    missing = dict.fromkeys(range(first, count), 0)  # by number: seconds to wait before the start
     wanted, status, gone = 0, None, False  # none is replaced before one is ready
     while status is None or workers:
         told = signal.sigwait(awaited)
@@ -1200,6 +1196,15 @@ def supervise(count: int, work: Callable[..., Any], log: Log) -> NoReturn:
     raise SystemExit(status)
 
 
+def looks_async(name: str) -> bool:
+    """Whether the handler's source says `async def`: then one process serves all, and the others need not import it."""
+    path, _, function = name.rpartition(".")
+    source = f"{os.environ.get('LAMBDA_TASK_ROOT') or '.'}/{path.replace('.', '/')}.py"
+    with suppress(OSError), open(source, "rb") as file:
+        return bool(re.search(rb"^async def %b\b" % re.escape(function).encode(), file.read(), re.MULTILINE))
+    return False
+
+
 def serve_together(apis: list[RuntimeAPI], handler: Handler, log: Log, loop: EventLoop) -> None:
     """Serve an async handler, an invocation at a time on each connection. If one ends the process, the others are still
     answered."""
@@ -1216,7 +1221,7 @@ def serve_together(apis: list[RuntimeAPI], handler: Handler, log: Log, loop: Eve
     try:
         loop.host(*(partial(serve_one, api) for api in apis))
     finally:
-        loop.close()  # what is in work is cancelled, so that `serve` reports it
+        loop.close()  # it cancels the handlers' tasks, so that `serve` reports them
         for _ in range(100):  # a second at most
             if not (shutdown.requested or all(api.idle for api in apis)):
                 sleep(0.01)
