@@ -93,7 +93,6 @@ def invoke(handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, 
     """Call the handler. Raises RuntimeAPIError if Lambda does not take a stream."""
     try:
         event = decode_event(invocation)
-        # A call that error trackers may wrap: see class bootstrap.
         result = bootstrap.handle_event_request(None, handler)(event, LambdaContext(invocation))
         if hasattr(type(result), "__await__") or hasattr(type(result), "__anext__"):
             return loop.lend(lambda: deliver(result, invocation, api, log, loop))  # type: ignore[no-any-return]
@@ -120,9 +119,10 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Res
             item = next(items)
             shutdown.check()
             if api.streaming:
-                api.send_chunks(encode(item, as_item))
+                api.send_chunk(encode(item, as_item))
             elif isinstance(item, dict):  # a prelude: HTTP status and headers, parted from the body by eight NULs
-                api.stream(invocation, HTTP_RESPONSE, encode(item, as_prelude), bytes(8))
+                api.stream(invocation, HTTP_RESPONSE, encode(item, as_prelude))
+                api.send_chunk(bytes(8))
             else:
                 api.stream(invocation, BYTES, encode(item, as_item))
     except StopIteration as end:
@@ -276,19 +276,19 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         self._call(f"GET {self._base}/restore/next")
         self.close()  # the other end is not in the snapshot
 
-    def stream(self, invocation: Invocation, content_type: str, *chunks: bytes) -> None:
-        """Begin a streamed response, with its first chunks: runtimes-custom.html#runtimes-custom-response-streaming"""
+    def stream(self, invocation: Invocation, content_type: str, chunk: bytes = b"") -> None:
+        """Begin a streamed response, with its first chunk: runtimes-custom.html#runtimes-custom-response-streaming"""
         self._stream = f"POST {self._base}{invocation.path}/response"
         self.close()  # the kept connection may be stale, and a stream cannot be sent again
         self._attempt(self._stream)
         self.streaming = True
         mode = "Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n"
         headers = f"{mode}Trailer: {ERROR_TYPE}, {ERROR_BODY}\r\nContent-Type: {content_type}\r\n{invocation.echo}"
-        self.send_chunks(*chunks, head=f"{self._stream}{self._common}{headers}\r\n".encode(*WIRE))
+        self.send_chunk(chunk, f"{self._stream}{self._common}{headers}\r\n".encode(*WIRE))
 
-    def send_chunks(self, *chunks: bytes, head: bytes = b"") -> None:
-        """Send parts of a stream: of each its length in hexadecimal, then its bytes. An empty one would end it."""
-        self._send(head + b"".join([b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks if chunk]))
+    def send_chunk(self, chunk: bytes, head: bytes = b"") -> None:
+        """Send a part of a stream: its length in hexadecimal, then its bytes. An empty one would end the stream."""
+        self._send(head + (b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunk else b""))
 
     def end_stream(self, failure: Failure | None = None) -> None:
         """End a stream. What went wrong goes into two trailers, which are headers behind the body."""
@@ -351,10 +351,11 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
 
     def _write(self, data: bytes) -> bool:
         """Send data. Returns False if Lambda hangs up meanwhile, as on a body that it refuses: its answer says why."""
-        with suppress(ConnectionError):
+        try:
             self.sock.sendall(data, NO_SIGPIPE)
             return True
-        return False
+        except ConnectionError:
+            return False
 
     def _check(self, request: str) -> None:
         status, body = self.response.status, self.response.body[:500].decode("utf-8", "backslashreplace")
@@ -561,7 +562,7 @@ def as_prelude(item: dict[str, Any]) -> bytes:
 
 
 def as_json(value: Any) -> str:
-    """JSON as AWS's client writes it: a Decimal is a number, bytes are text, an object with `_asdict()` is an object."""
+    """JSON as AWS's client writes it: a Decimal as a number, bytes as text, what has `_asdict()` as an object."""
     try:
         text = encode_json_quickly(value)
         if type(value) is not str and ("[" in text or type(value) is not dict):
@@ -815,10 +816,12 @@ class Log:
         if self.framed:  # 16 bytes before it: the type of frame, the length, the time in microseconds
             frame += 4 * (min(level // 10, 5) + 1) if level >= 10 else 0
             data = (frame << 96 | len(data) << 64 | int(time() * 1_000_000)).to_bytes(16, "big") + data
-        with self._lock, suppress(OSError):  # nobody reads it any more
+        with self._lock:
             try:
                 self.lock_processes(os.F_LOCK)
                 self._output.write(data)
+            except OSError:  # nobody reads it any more
+                pass
             finally:
                 self.lock_processes(os.F_ULOCK)
 
@@ -953,7 +956,7 @@ API_FAILED = 69  # the exit status by which a worker reports that the Runtime AP
 
 
 def main() -> None:
-    """Run the handler that the first argument or $_HANDLER names. Raises what shall end the process."""
+    """Run the handler that the first argument or $_HANDLER names. Raises what is to end the process."""
     address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
     name = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("_HANDLER", "")
     if not address:
@@ -992,7 +995,7 @@ def set_up_path() -> list[str]:
 
 
 def work(name: str, address: str, log: Log, count: int = 0, number: int = 0) -> None:
-    """Init, then serve. Raises what shall end the process. One of `count` workers tells `supervise` that it is ready."""
+    """Init, then serve. Raises what is to end the process. Of several workers each tells when it is ready."""
     api = RuntimeAPI(address, NO_STATUS if count else SERVER_ERRORS)
     shutdown.install()
     provider = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", "")
@@ -1197,7 +1200,7 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
 
 
 def looks_async(name: str) -> bool:
-    """Whether the handler's source says `async def`: then one process serves all, and the others need not import it."""
+    """Whether the handler's source says `async def`: then one process serves all, and no other need import it."""
     path, _, function = name.rpartition(".")
     source = f"{os.environ.get('LAMBDA_TASK_ROOT') or '.'}/{path.replace('.', '/')}.py"
     with suppress(OSError), open(source, "rb") as file:
