@@ -15,8 +15,8 @@ then on the runtime talks to the Runtime API, an HTTP server at $AWS_LAMBDA_RUNT
     └─ POST /invocation/{id}/response   or   POST /invocation/{id}/error
 
 How to read it: `serve`, right below, is this loop. The sections after it are what it uses, in the order in which an
-invocation meets them. The last two are about processes: start and end, several invocations at once. Names like
-runtimes-api.html#runtimes-api-next are pages of https://docs.aws.amazon.com/lambda/latest/dg/.
+invocation meets them; the last two are about processes. Names like runtimes-custom.html#runtimes-custom-build are pages
+of https://docs.aws.amazon.com/lambda/latest/dg/.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__":
-    # Python puts the script's folder first on sys.path. It may be the function's: its json.py is not meant below.
+    # Python puts the script's folder first on sys.path. It may be the function's, whose json.py is not meant below.
     if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
         del sys.path[0]
     __spec__ = None  # type: ignore[assignment] # after -m, multiprocessing's children would import the user's `runtime`
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 __version__ = "2.0.0"
 
 # ─── The loop ───────────────────────────────────────────────────────────────────────────────────────────────────────
-# What happens in which order. Once the handler is imported, only `serve` decides which errors end the process.
+# What happens in which order. Once the handler is imported, `serve` decides which errors end the process.
 # https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html
 
 
@@ -82,15 +82,17 @@ def serve(api: RuntimeAPI, handler: Handler, log: Log, loop: EventLoop) -> None:
         except RuntimeAPIError as error:
             if error.status in api.fatal:
                 raise
-            # It was refused (413, a time-out), or did not get through. This invocation is over; the process is fine.
+            # It was refused (413, too late), or did not get through. This invocation is over; the process is fine.
             log.warning(f"Lambda did not take the answer: {error}")
+        finally:
+            api.idle = True
         if isinstance(answer, Failure) and answer.exit:
             raise answer.exit
         del invocation, answer  # they may be large, and `next` may wait for hours
 
 
 def invoke(handler: Handler, invocation: Invocation, api: RuntimeAPI, log: Log, loop: EventLoop) -> Answer:
-    """Call the handler. Raises RuntimeAPIError if Lambda does not take a stream."""
+    """Call the handler. Raises RuntimeAPIError if Lambda does not take a stream, SystemExit on SIGTERM."""
     try:
         event = decode_event(invocation)
         result = bootstrap.handle_event_request(None, handler)(event, LambdaContext(invocation))
@@ -136,7 +138,7 @@ def stream(items: Any, invocation: Invocation, api: RuntimeAPI, log: Log) -> Res
     if not api.streaming:
         api.stream(invocation, BYTES)
     elif returned is not None:
-        log.warning("A stream has no place for what the generator returned after its first item: it is lost")
+        log.warning("The generator returned a value after its first item. A stream cannot carry it: it is lost")
     api.end_stream()
     return None
 
@@ -154,7 +156,7 @@ ERROR_TYPE, ERROR_BODY = "Lambda-Runtime-Function-Error-Type", "Lambda-Runtime-F
 
 JSON, BYTES = "application/json", "application/octet-stream"
 HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"  # a stream that begins with a prelude
-WIRE = ("utf-8", "surrogateescape")  # headers go back in the bytes in which they came
+WIRE = ("utf-8", "surrogateescape")  # headers go back byte for byte
 SERVER_ERRORS, NO_STATUS = range(500, 600), range(0)
 PAUSES = (0, 0.1, 0.2, 0.4, 0.8)  # seconds before each attempt
 NO_SIGPIPE = 0x4000 if sys.platform == "linux" else 0  # MSG_NOSIGNAL, which Python has no name for
@@ -168,15 +170,14 @@ def import_http_client() -> Any:
     stand_in.HTTPStatus = stand_in.parser = stand_in.message = stand_in
     stand_in.Message, stand_in.__members__ = object, {}
     stand_in.urlsplit = stand_in.create_connection = stand_in._GLOBAL_DEFAULT_TIMEOUT = None
-    heavy = ("http", "email.parser", "email.message", "socket", "urllib.parse", "ssl")
-
-    def import_(name: str, *args: Any) -> Any:
-        return stand_in if name in heavy else __import__(name, *args)
-
-    with suppress(Exception):  # a Python whose http.client needs more than this
+    heavy, imports = ("http", "email.parser", "email.message", "socket", "urllib.parse", "ssl"), __import__
+    with suppress(Exception):  # a Python whose http.client needs more than this: then the ordinary one
         spec: Any = PathFinder.find_spec("http.client", [os.path.join(os.path.dirname(os.__file__), "http")])
-        vars(copy)["__builtins__"] = {**vars(builtins), "__import__": import_}
-        exec(spec.loader.get_code("http.client"), vars(copy))
+        builtins.__import__ = lambda name, *args: stand_in if name in heavy else imports(name, *args)
+        try:
+            exec(spec.loader.get_code("http.client"), vars(copy))
+        finally:
+            builtins.__import__ = imports
         copy.CONTINUE, copy.NO_CONTENT, copy.NOT_MODIFIED = 100, 204, 304
         copy.parse_headers = parse_headers
         copy.MAXAMOUNT = sys.maxsize  # Python 3.9 reads in pieces of this size: the memory of many stays in use
@@ -232,7 +233,7 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
     `address` is host:port; emulators also give http://host:port/prefix. `fatal` are the statuses on which Lambda wants
     the process to exit. `streaming` is True once a streamed response has begun, `idle` if no event is being handled."""
 
-    streaming = idle = False
+    streaming, idle = False, True
 
     def __init__(self, address: str, fatal: range = SERVER_ERRORS) -> None:
         host, _, prefix = re.sub("^http://", "", address.strip(), flags=re.I).partition("/")
@@ -245,12 +246,13 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
     def next(self) -> Invocation:
         """Wait for an event: runtimes-api.html#runtimes-api-next"""
         request = f"GET {self._base}/invocation/next"
-        self.streaming, self.idle = False, True
+        self.streaming = False
         while self._call(request).status == 204:  # an emulator without an event; Lambda would have waited
-            sleep(0.05)
-        self.idle = False
+            with suppress(Exception):  # a signal handler of the user's raises
+                sleep(0.05)
         if not self.response.headers.get(REQUEST_ID):
             raise RuntimeAPIError(request, "an event without a request id")
+        self.idle = False
         body, self.response.body = self.response.body, b""  # it may be large, and the response stays
         return Invocation(self.response.headers, body)
 
@@ -278,13 +280,13 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
 
     def stream(self, invocation: Invocation, content_type: str, chunk: bytes = b"") -> None:
         """Begin a streamed response, with its first chunk: runtimes-custom.html#runtimes-custom-response-streaming"""
-        self._stream = f"POST {self._base}{invocation.path}/response"
+        self._streamed = f"POST {self._base}{invocation.path}/response"
         self.close()  # the kept connection may be stale, and a stream cannot be sent again
-        self._attempt(self._stream)
+        self._attempt(self._streamed)
         self.streaming = True
         mode = "Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n"
         headers = f"{mode}Trailer: {ERROR_TYPE}, {ERROR_BODY}\r\nContent-Type: {content_type}\r\n{invocation.echo}"
-        self.send_chunk(chunk, f"{self._stream}{self._common}{headers}\r\n".encode(*WIRE))
+        self.send_chunk(chunk, f"{self._streamed}{self._common}{headers}\r\n".encode(*WIRE))
 
     def send_chunk(self, chunk: bytes, head: bytes = b"") -> None:
         """Send a part of a stream: its length in hexadecimal, then its bytes. An empty one would end the stream."""
@@ -330,9 +332,8 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         return self.response
 
     def _attempt(self, request: str, data: bytes = b"") -> bool:
-        """Connect, and if there are data, send them and read the answer. This is the one place that tries again: if the
-        connection is refused, stale or cut, if the answer is garbled, or if a signal handler of the user's raises in
-        the middle. Returns whether an attempt before the last one had sent something."""
+        """Connect, send data if there are any, and read the answer. Only this method tries again: after a refused or
+        cut connection, a garbled answer, a signal handler that raises. Returns whether an earlier try may be there."""
         sent, reason = False, ""
         for pause in PAUSES if self.sock is None else (0, *PAUSES):  # a kept connection may be stale: one more try
             try:
@@ -367,7 +368,7 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
         failure, because half a chunk may be out."""
         reason = "" if last else "Lambda hung up"
         if self.sock is None:
-            raise RuntimeAPIError(self._stream, "the stream has ended")
+            raise RuntimeAPIError(self._streamed, "the stream has ended")
         try:
             if self._write(data) and not last:
                 return
@@ -378,9 +379,9 @@ class RuntimeAPI(client.HTTPConnection):  # type: ignore[misc]
             self.close()
             raise
         self.close()
-        self._check(self._stream)
+        self._check(self._streamed)
         if reason:
-            raise RuntimeAPIError(self._stream, reason)
+            raise RuntimeAPIError(self._streamed, reason)
 
 
 # ─── Invocation and context ─────────────────────────────────────────────────────────────────────────────────────────
@@ -404,7 +405,7 @@ PLAIN_ID = re.compile("[A-Za-z0-9_-]+").fullmatch  # any other is quoted: it sta
 
 
 class Fields:
-    """Attributes, printed under a name as AWS's client prints them (it has no trace_id)."""
+    """Attributes, printed under a name as AWS's client prints them (only ours has trace_id)."""
 
     def __init__(self, name: str, **fields: Any) -> None:
         vars(self).update(fields, _name=name)
@@ -427,7 +428,7 @@ FUNCTION = {  # the same for all invocations
 class LambdaContext(Fields):
     """The handler's second argument. Raises RuntimeFailure if a header is not the JSON object that it should be."""
 
-    _log: Log | None = None  # of the class: a context can be copied, and sent to other processes
+    _log: Log | None = None  # on the class, so that a context can be copied and pickled
 
     def __init__(self, invocation: Invocation) -> None:
         headers = invocation.headers
@@ -445,8 +446,7 @@ class LambdaContext(Fields):
         self.identity = Fields("CognitoIdentity", cognito_identity_id=identity, cognito_identity_pool_id=pool)
         self.tenant_id = headers.get(TENANT_ID) or None
         self.trace_id = headers.get(TRACE_ID)  # the environment has it only if invocations come one at a time
-        # AWS's name; people use it.
-        self._epoch_deadline_time_in_ms = int(headers.get("lambda-runtime-deadline-ms") or 0)
+        self._epoch_deadline_time_in_ms = int(headers.get("lambda-runtime-deadline-ms") or 0)  # people use AWS's name
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda ends this invocation; never negative, 0 if no deadline is known."""
@@ -501,7 +501,7 @@ def load_handler(name: str) -> Handler:
         __import__(module)
     except ImportError as error:
         message = f"Unable to import module '{path}': {error}"
-        raise RuntimeFailure("ImportModuleError", message, user_stack(error)[1]) from None  # it shows who imports it
+        raise RuntimeFailure("ImportModuleError", message, user_stack(error)[1]) from None  # shows who imports it
     except SyntaxError as error:
         place = f'  File "{error.filename}" Line {error.lineno}\n    {error.text}'
         raise RuntimeFailure("UserCodeSyntaxError", f"Syntax error in module '{path}': {error}", [place]) from None
@@ -566,10 +566,10 @@ def as_json(value: Any) -> str:
     try:
         text = encode_json_quickly(value)
         if type(value) is not str and ("[" in text or type(value) is not dict):
-            marshal.dumps(value)  # fails if there is a namedtuple, which should be an object and not this list
+            marshal.dumps(value)  # fails on a namedtuple, which must become an object, not a list
         return text
     except RecursionError:
-        return encode_json(value)  # it says whether it is a cycle, or too deep
+        return encode_json(value)  # its message tells a cycle from depth
     except (TypeError, ValueError):
         mark = os.urandom(16).hex()
         return re.sub(f'"{mark}([^"]*)"', r"\1", encode_json(simplify(value, mark, "")))
@@ -624,7 +624,7 @@ class Failure:
         return f"Content-Type: {JSON}\r\n{ERROR_TYPE}: {self.recorded_type}\r\n{cause}"
 
     def xray_cause(self) -> str:
-        """What X-Ray shows of the error. Lambda keeps 64 KB: 50 innermost frames, 2,000 characters of the message."""
+        """What X-Ray shows of the error. Lambda keeps 64 KB, hence only 50 frames, 2,000 characters of the message."""
         directory, frames = "", self.frames[-50:]
         with suppress(OSError):  # it was removed
             directory = os.getcwd()
@@ -643,8 +643,9 @@ def user_stack(error: BaseException) -> tuple[list[Any], list[str], str]:
         related = [whole]
         for one in related:  # it grows meanwhile
             one.stack[:] = [frame for frame in one.stack if not NOT_THE_USERS(frame.filename)]
-            related += filter(None, (one.__cause__, one.__context__, *(getattr(one, "exceptions", None) or ())))
-        # From bare tuples, as Python draws ^^^^ under the lines of its own frame objects.
+            context = None if one.__suppress_context__ else one.__context__
+            related += filter(None, (one.__cause__, context, *(getattr(one, "exceptions", None) or ())))
+        # From plain tuples: for its own frame objects Python adds lines of ^^^^.
         text = traceback.format_list([(frame.filename, frame.lineno, frame.name, frame.line) for frame in whole.stack])
         more = len(related) > 1 or getattr(error, "__notes__", None)
         return [*whole.stack], text, "".join(whole.format()) if more else ""
@@ -690,10 +691,10 @@ class EventLoop:
         return self._loop
 
     def host(self, *calls: Callable[[], Any]) -> Any:
-        """Make calls in threads of their own, and run the loop here until one of them is done. Returns what it did."""
+        """Make calls in threads of their own, and run the loop here until one of them is done. Returns its result."""
         loop, first = self.loop, self.loop.create_future()
 
-        def work(call: Callable[[], Any]) -> None:
+        def run(call: Callable[[], Any]) -> None:
             outcome = import_standard("concurrent.futures").futures.Future()
             try:
                 outcome.set_result(call())
@@ -702,15 +703,15 @@ class EventLoop:
             loop.call_soon_threadsafe(lambda: first.done() or first.set_result(outcome))
 
         for call in calls:
-            loop.call_soon(start_new_thread, work, (call,))  # when the loop is running, as `lend` asks
+            loop.call_soon(start_new_thread, run, (call,))  # by the loop, so that `lend` finds it running
         return loop.run_until_complete(first).result()
 
     def lend(self, call: Callable[[], Any]) -> Any:
-        """Make a call that waits for what runs on the loop. If the loop does not run, it runs here meanwhile."""
+        """Make a call that waits for the loop. If the loop is not running, it runs here meanwhile."""
         return call() if self.loop.is_running() else self.host(call)
 
     def start(self, awaitable: Awaitable[Any]) -> Any:
-        """Begin to await on the loop. Returns a future of what comes of it."""
+        """Begin to await something on the loop. Returns a future of its outcome."""
         future = import_standard("concurrent.futures").futures.Future()
 
         async def settle() -> None:
@@ -724,7 +725,8 @@ class EventLoop:
 
     def iterate(self, items: AsyncIterator[Any]) -> Any:
         """An async iterator as an ordinary one. One task reads it all: an `async with` has to end where it began."""
-        handed = import_standard("queue").SimpleQueue()
+        module = "_queue" if sys.implementation.name == "cpython" else "queue"  # of this name the user may have one
+        handed = import_standard(module).SimpleQueue()
 
         async def read() -> None:
             try:
@@ -749,15 +751,16 @@ class EventLoop:
             raise
 
     def close(self) -> None:
-        """Cancel what is left, so that its `finally` runs. A task that goes on is left after a second."""
-        self.closing = True
-        if self._loop and not self._loop.is_closed():
-            tasks = import_standard("asyncio").all_tasks(self._loop)
+        """Cancel what is left, so that its `finally` runs. What goes on is left after a second."""
+        if self._loop and not self._loop.is_closed() and not self.closing:
+            self.closing, asyncio = True, import_standard("asyncio")
+            tasks = asyncio.all_tasks(self._loop)
             for task in tasks:
                 task.cancel()
             if tasks:
-                self._loop.run_until_complete(import_standard("asyncio").wait(tasks, timeout=1))
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+                self._loop.run_until_complete(asyncio.wait(tasks, timeout=1))
+            last = self._loop.create_task(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(asyncio.wait([last], timeout=1))
 
 
 # ─── Logging ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -770,7 +773,7 @@ CURRENT: ContextVar[Invocation] = ContextVar("invocation")  # each of several at
 
 
 class Output(io.FileIO):
-    """Without a buffer, what is written is out: a time-out loses nothing, and child processes print in order."""
+    """Unbuffered: a time-out loses nothing, and child processes print in order."""
 
     def write(self, data: Any) -> int:
         done = io.FileIO.write(self, data) or 0
@@ -877,36 +880,34 @@ class StandardLibrary:
     def exec_module(self, module: Any) -> None:
         name = module.__name__
         loader = module.__spec__.loader = module.__loader__ = self.loaders[name]
-        StandardLibrary.importing += 1
-        try:
-            exec(loader.get_code(name), vars(module))  # a loader of zip files has no exec_module in Python 3.9
-        finally:
-            StandardLibrary.importing -= 1
+        standard_first(exec, loader.get_code(name), vars(module))  # a zip's loader has no exec_module in Python 3.9
         if name == "logging" and self.log:
             log, self.log = self.log, None  # only once: a reload is the user's affair
             set_up_logging(module, log)
 
 
-def import_standard(name: str) -> Any:
-    """Import a module of the standard library late, whatever lies beside the handler."""
+def standard_first(call: Callable[..., Any], *args: Any) -> Any:
+    """Make a call that imports from the standard library, whatever lies beside the handler."""
     StandardLibrary.importing += 1
     try:
-        return __import__(name)
+        return call(*args)
     finally:
         StandardLibrary.importing -= 1
+
+
+import_standard = partial(standard_first, __import__)
 
 
 def set_up_logging(logging: Any, log: Log) -> None:
     """Give the root logger the handler, filter and level that it has on Lambda."""
 
     def add_ids(record: Any) -> bool:  # a filter, as users copy it to handlers of their own
-        invocation = CURRENT.get(log.latest)  # a thread of the user's has no current one
+        invocation = CURRENT.get(log.latest)  # the user's threads may have none
         record.aws_request_id, record.tenant_id = invocation.request_id, invocation.headers.get(TENANT_ID) or None
         return True
 
     class JsonFormatter(logging.Formatter):  # type: ignore[misc]
         known = {*vars(logging.makeLogRecord({})), "message", "asctime", "aws_request_id", "tenant_id"} - {"taskName"}
-        known |= {"timestamp", "level", "logger", "stackTrace", "errorType", "errorMessage", "requestId", "location"}
 
         def format(self, record: Any) -> str:
             kind, error, frames = record.exc_info or (None, None, None)
@@ -921,9 +922,9 @@ def set_up_logging(logging: Any, log: Log) -> None:
                 "requestId": getattr(record, "aws_request_id", None),
                 "location": kind and f"{record.pathname}:{record.funcName}:{record.lineno}",
                 **({"tenantId": record.tenant_id} if getattr(record, "tenant_id", None) else {}),
-                **{name: value for name, value in vars(record).items() if name not in self.known},
             }
-            return encode_json_or_str({name: value for name, value in fields.items() if value is not None}) + "\n"
+            extra = {k: v for k, v in vars(record).items() if k not in self.known and k not in fields}
+            return encode_json_or_str({k: v for k, v in {**fields, **extra}.items() if v is not None}) + "\n"
 
     class LambdaLoggerHandler(logging.Handler):  # type: ignore[misc]
         def emit(self, record: Any) -> None:
@@ -952,7 +953,7 @@ def set_up_logging(logging: Any, log: Log) -> None:
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 
 EXIT_LIMIT = 1.8  # seconds after which the process ends whatever hangs
-API_FAILED = 69  # the exit status by which a worker reports that the Runtime API failed
+API_FAILED = 177  # the exit status by which a worker reports that the Runtime API failed: no usual one
 
 
 def main() -> None:
@@ -961,8 +962,8 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("_HANDLER", "")
     if not address:
         raise SystemExit("AWS_LAMBDA_RUNTIME_API is not set. It is Lambda's address; to run locally, use `make invoke`")
-    # Freed memory of up to twice the largest piece freed so far stays with glibc (mallopt(3), M_MMAP_THRESHOLD). After
-    # this piece large events reuse theirs; to get it from the system each time takes up to a third of their CPU time.
+    # glibc reuses freed memory only up to a size that grows with the largest piece freed (mallopt(3)). This piece
+    # raises it: to get memory for large events from the system costs up to a third of their CPU time.
     bytes(16 << 20)
     log = LambdaContext._log = Log()
     sys.meta_path.insert(0, StandardLibrary(set_up_path(), log))
@@ -979,18 +980,17 @@ def set_up_path() -> list[str]:
     before, which is the interpreter's own."""
     own = sys.path[:]
     folders = [os.environ.get("LAMBDA_TASK_ROOT") or os.getcwd()]
-    if os.path.realpath(sys.prefix) != os.path.realpath("/opt/python"):  # or else it is no layer, but this interpreter
+    if os.path.realpath(sys.prefix) != os.path.realpath("/opt/python"):  # if equal, it is this interpreter, no layer
         site_packages = f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
         folders += filter(os.path.isdir, (site_packages, "/opt/python"))
     sys.path[:0] = folders
     for folder in filter(os.path.isdir, folders):
-        if any(name.endswith(".pth") for name in os.listdir(folder)):
-            import_standard("site").addsitedir(folder)
+        import_standard("site").addsitedir(folder)  # reads its .pth files
     runtime_dir = os.environ.get("LAMBDA_RUNTIME_DIR", "")  # where boto3 is
     if os.path.isdir(runtime_dir):
         sys.path += [runtime_dir] if runtime_dir not in sys.path else []
         os.environ.setdefault("PYTHONPATH", runtime_dir)
-    os.environ.pop("_BOOTSTRAP_WRAPPED", None)  # between bootstrap and itself
+    os.environ.pop("_BOOTSTRAP_WRAPPED", None)  # bootstrap's note to itself
     return own
 
 
@@ -1011,8 +1011,7 @@ def work(name: str, address: str, log: Log, count: int = 0, number: int = 0) -> 
     if asynchronous and number:
         return  # the first worker serves all
     if signal.getsignal(signal.SIGTERM) != shutdown.on_signal:
-        # The user's module waits for SIGTERM, and Lambda sends it only if there is an extension. Of several workers the
-        # first one registers: when it asks for an event, the time to register is over.
+        # Lambda sends SIGTERM only if there is an extension. Workers that register too late are refused.
         with suppress(RuntimeAPIError):
             start_new_thread(RuntimeAPI(address).extension_next, (api.register_extension(),))
     if count:
@@ -1054,8 +1053,8 @@ def init(name: str, api: RuntimeAPI, log: Log) -> Handler:
 
 
 class bootstrap:  # noqa: N801
-    """What error trackers (Sentry, Honeybadger) look for in __main__ and patch: these are names of AWS's client. They
-    wrap the handler before each call, send what they hold before an answer is given, and hear of a failed init."""
+    """What error trackers (Sentry, Honeybadger) look for in __main__ and patch: these are names of AWS's client. Such
+    a tracker wraps the handler, sends what it holds before an answer is given, and hears of a failed init."""
 
     handle_event_request = staticmethod(lambda client, handler: handler)
 
@@ -1096,7 +1095,7 @@ class Shutdown:
 
     def after_fork_in_child(self) -> None:
         self.requested = self.forked = True  # a child that the user's code lets return from the handler must not answer
-        with suppress(ValueError):  # PyPy takes a thread that forks for no main thread
+        with suppress(ValueError):  # PyPy: a forking thread is not the child's main thread
             if signal.getsignal(signal.SIGTERM) == self.on_signal:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it ends by SIGTERM as any process does
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
@@ -1117,7 +1116,7 @@ def end(action: Callable[[], Any], api_failed: int = 1) -> NoReturn:
     try:
         action()
     except BaseException as error:
-        reason = error  # it is kept: to clear away what it refers to would now bring ResourceWarnings
+        reason = error  # kept: freeing what it refers to now would print ResourceWarnings
     status: Any = reason.code if isinstance(reason, SystemExit) else reason
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if status is not None and not isinstance(status, int):
@@ -1126,14 +1125,14 @@ def end(action: Callable[[], Any], api_failed: int = 1) -> NoReturn:
             os.write(2, f"runtime.py: {text}\n".encode(*UTF_8))
         status = api_failed if isinstance(status, RuntimeAPIError) else 1
     status = (status or 0) & 0xFF
-    with suppress(RuntimeError):
+    with suppress(RuntimeError):  # there is no memory for a thread
         start_new_thread(exit_in_time, (status,))
-    with suppress(BaseException):
         for hook in reversed(getattr(sys.modules.get("threading"), "_threading_atexits", ())):
             thread = sys.modules["threading"].Thread(target=hook, daemon=True)  # a pool's: it waits for its workers
             thread.start()
             thread.join(0.2)
-        if "multiprocessing" in sys.modules:  # its exit hook waits for the children
+    with suppress(BaseException):
+        if "multiprocessing" in sys.modules and not shutdown.forked:  # its exit hook waits for the children
             for child in sys.modules["multiprocessing"].active_children():
                 child.terminate()
         import_standard("atexit")._run_exitfuncs()
@@ -1143,19 +1142,25 @@ def end(action: Callable[[], Any], api_failed: int = 1) -> NoReturn:
 
 
 # ─── Managed Instances ──────────────────────────────────────────────────────────────────────────────────────────────
-# Several invocations at once. An ordinary handler runs in worker processes, each of which is a runtime of its own; an
-# async one runs in one process, with a thread for each connection around one event loop.
+# Several invocations at once: an ordinary handler in worker processes, each of which is a runtime of its own, an async
+# one in one process, with a thread for each connection around one event loop.
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-python-runtime.html
 
 READY, READY_FOR_ALL = signal.SIGUSR1, signal.SIGUSR2  # by which a worker tells that it has started
 
 
 def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoReturn:
-    """Keep `count` workers at work until SIGTERM. A worker that ends is replaced, after a second if it lived no longer.
-    The process ends with status 1 if all workers fail to start, or if the Runtime API fails."""
+    """Keep `count` workers until SIGTERM; one that ends is replaced, after a second if it lived less. The process ends
+    with status 1 if all workers fail to start, or if the Runtime API fails."""
     if hasattr(os, "memfd_create"):
         lock = os.memfd_create("log")
-        log.lock_processes = lambda command: os.lockf(lock, command, 0)
+
+        def lock_processes(command: int) -> None:
+            while True:
+                with suppress(InterruptedError):  # os.lockf does not try again after a signal
+                    return os.lockf(lock, command, 0)
+
+        log.lock_processes = lock_processes
     workers: dict[int, tuple[int, float]] = {}  # by process id: number, time of the start
     awaited = {signal.SIGTERM, signal.SIGCHLD, READY, READY_FOR_ALL}
     signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
@@ -1179,7 +1184,7 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
     for number in range(first):
         start(number)
     missing = dict.fromkeys(range(first, count), 0)  # by number: seconds to wait before the start
-    wanted, status, gone = 0, None, False  # none is replaced before one is ready
+    wanted, status, gone = 0, None, False  # nothing is replaced until one worker is ready
     while status is None or workers:
         told = signal.sigwait(awaited)
         wanted = {READY: count, READY_FOR_ALL: 1}.get(told, wanted)
@@ -1189,7 +1194,7 @@ def supervise(name: str, count: int, work: Callable[..., Any], log: Log) -> NoRe
                 del workers[pid]
                 missing[number] = int(monotonic() - started < 1)
                 gone = gone or os.waitstatus_to_exitcode(code) == API_FAILED
-                if number < wanted and status is None:
+                if number < wanted and status is None and not gone:
                     log.warning(f"Worker {pid} ended with status {os.waitstatus_to_exitcode(code)}, and is replaced")
         if status is None and (told == signal.SIGTERM or gone or not (workers or wanted)):
             status = int(told != signal.SIGTERM)
@@ -1215,14 +1220,8 @@ def serve_together(apis: list[RuntimeAPI], handler: Handler, log: Log, loop: Eve
         log.together = True
         carry_context()
 
-    def serve_one(api: RuntimeAPI) -> None:
-        try:
-            serve(api, handler, log, loop)
-        finally:
-            api.idle = True
-
     try:
-        loop.host(*(partial(serve_one, api) for api in apis))
+        loop.host(*(partial(serve, api, handler, log, loop) for api in apis))
     finally:
         loop.close()  # it cancels the handlers' tasks, so that `serve` reports them
         for _ in range(100):  # a second at most
@@ -1231,7 +1230,7 @@ def serve_together(apis: list[RuntimeAPI], handler: Handler, log: Log, loop: Eve
 
 
 def carry_context() -> None:
-    """Let threads inherit the context of what starts them, as in Python 3.14: their log records have its request id."""
+    """Let threads inherit the context of what starts them, as free-threaded Python does: log records have its ids."""
     import_standard("concurrent.futures.thread")
     Thread, Pool = sys.modules["threading"].Thread, sys.modules["concurrent.futures"].ThreadPoolExecutor  # noqa: N806
     start, submit = Thread.start, Pool.submit

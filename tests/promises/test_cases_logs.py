@@ -260,8 +260,10 @@ class CausesOfErrors(RuntimeTestCase):
                 self.check(self.lines(self.serve(*happened, handler=handler).stdout), kinds)
             with self.subTest(handler, form="JSON"):
                 lines = self.lines(self.serve(*happened, handler=handler, env=JSON).stdout)
-                for line in lines:
-                    self.assertTrue({"errorType", "errorMessage", "stackTrace", "requestId"} <= set(json.loads(line)))
+                for line, how in zip(lines, kinds):
+                    names = {"timestamp", "level", "errorType", "errorMessage", "stackTrace", "requestId"}
+                    more = {"traceback"} if how not in ("plain", "none") else set()  # if there is more to tell
+                    self.assertEqual(set(json.loads(line)), names | more, how)
                 self.check(["\n".join(strings(json.loads(line))) for line in lines], kinds, apart=True)
             with self.subTest(handler, form="frames"):
                 log = self.serve(*happened, handler=handler, framed=True).done.log

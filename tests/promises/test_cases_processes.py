@@ -528,6 +528,19 @@ class WholeRecords(RuntimeTestCase):
                     texts = [one.message.decode() for one in frames(log)] if framed else log.decode().split("\n")[:-1]
                     self.check(texts, 48, 100_000)
 
+    def test_while_signals_come(self) -> None:
+        """A profiler's timer, for example: it interrupts a worker that waits for another one to write."""
+        source = """
+            import logging, signal
+            signal.signal(signal.SIGALRM, lambda *_: None)
+            signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+            def handler(event, context):
+                for number in range(100): logging.warning("%s of %s %s", number, event, "x" * 10_000)
+            """
+        log = self.log_of(source, 2, 64, {"AWS_LAMBDA_MAX_CONCURRENCY": "2"}, 200).decode()
+        expected = [f"{number} of {event} {'x' * 10_000}" for event in range(2) for number in range(100)]
+        self.assertEqual(sorted(line.rpartition("\t")[2] for line in log.splitlines()), sorted(expected))
+
 
 class ExitOfOne(RuntimeTestCase):
     """sys.exit() in one of several invocations takes no other along: what is in work is answered or reported."""
@@ -650,6 +663,9 @@ class WhatIsLeftBehind(RuntimeTestCase):
         "a thread": "threading.Thread(target=time.sleep, args=(600,)).start()",
         "a thread pool at work": "pool = ThreadPoolExecutor(2)\n    pool.submit(time.sleep, 600)",
         "a timer": "threading.Timer(600, print).start()",
+        "a thread pool, when threads have run out": (
+            "pool = ThreadPoolExecutor(1)\n    pool.submit(abs, 1)\n    threading.Thread.start = run_out"
+        ),
     }
 
     def source(self, keep: str, kind: str = "def") -> str:
@@ -658,6 +674,7 @@ import atexit, multiprocessing, subprocess, sys, threading, time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 atexit.register(print, "at exit", flush=True)
 pool = None
+def run_out(self): raise RuntimeError("can't start new thread")
 {kind} handler(event, context):
     global pool
     {keep}
@@ -688,6 +705,27 @@ pool = None
                 function.send(an_event("exit"))
                 self.assertEqual(function.answers(1)["id-exit"].endpoint, "error")
                 self.check(function, 3)
+
+    def test_an_async_generator_that_takes_long_to_close(self) -> None:
+        source = """
+            import asyncio, atexit, sys
+            atexit.register(print, "at exit", flush=True)
+            async def rows():
+                try: yield 1
+                finally: await asyncio.sleep(600)
+            opened = rows()
+            async def handler(event, context):
+                async for row in opened: break
+                if event == "exit": sys.exit(3)
+            """
+        for value, status in ((1, 0), ("exit", 3)):
+            with self.subTest(value), self.running(source) as function:
+                function.send(an_event(value))
+                function.answers(1)
+                if not status:
+                    function.ready(1)
+                    function.child.process.send_signal(signal.SIGTERM)
+                self.check(function, status)
 
 
 @unittest.skipUnless(importlib.util.find_spec("gevent"), "gevent is not installed; .ci/run does that")

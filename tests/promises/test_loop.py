@@ -180,6 +180,20 @@ class Waiting(RuntimeTestCase):
         self.assertGreaterEqual(times[4] - times[0], 4 * 0.045)
         self.assertEqual((served.stdout, served.stderr), ("", ""))
 
+    def test_no_event_yet_and_an_alarm(self) -> None:
+        """A time limit by SIGALRM that was not switched off, and raises while the runtime pauses."""
+        self.app("""
+            import signal
+            def ring(*_): raise TimeoutError
+            signal.signal(signal.SIGALRM, ring)
+            def handler(event, context):
+                signal.setitimer(signal.ITIMER_REAL, 0.07)
+                return event
+        """)
+        served = self.serve(event(b"1"), *[answer(204)] * 4, event(b"2"))
+        self.assertEqual(self.results(served), [1, 2])
+        self.assertEqual((served.stdout, served.stderr), ("", ""))
+
     def test_an_event_that_takes_its_time(self) -> None:
         """`next` has no time-out, even if user code sets one for all sockets."""
         self.app("import socket\nsocket.setdefaulttimeout(0.05)\n" + ECHO)

@@ -279,6 +279,21 @@ def handler(event, context):
                 function.answers(1)
             self.assertNotIn(b"Traceback", function.child.stderr)
 
+    def test_any_status_of_the_users(self) -> None:
+        """One worker's end, whatever it says, is that worker's: another takes its place."""
+        source = "import sys\ndef handler(event, context): sys.exit(event)\n"
+        with self.running(source, 2) as function:
+            for status in (0, 1, 69, 75, 255):  # 69 and 75 are EX_UNAVAILABLE and EX_TEMPFAIL
+                function.ready(2)
+                function.send(an_event(status))
+                function.answers(1)
+
+                def replaced(told: str = f"ended with status {status}, and is replaced") -> bool:
+                    return told in function.log
+
+                function.wait(replaced)
+            function.ready(2)
+
 
 class Ending(RuntimeTestCase):
     """SIGTERM, for the parent alone as from a container's init, or for all at once as from AWS's emulator."""

@@ -13,7 +13,7 @@ import unittest
 from typing import Any, ClassVar
 
 from scripted_api import CLOSE, READ, Request, ScriptedApi, event, http, run
-from support import RUNTIME, RuntimeTestCase, Served
+from support import PYPY, RUNTIME, RuntimeTestCase, Served
 
 STREAM_HEADERS = [
     ("Lambda-Runtime-Function-Response-Mode", "streaming"),
@@ -525,6 +525,19 @@ class Await(StreamTestCase):
         self.assertEqual(len(reports[0]["stackTrace"]), 2, reports[0])
         self.assertEqual(done.done.status, 4)
         self.assertNotIn("never retrieved", done.stdout + done.stderr)
+
+    @unittest.skipIf(PYPY, "there asyncio needs such a module itself")
+    def test_beside_a_module_that_is_named_queue(self) -> None:
+        """A helper for SQS, for example."""
+        self.write("queue.py", "def send(message): pass\n")
+        self.app("""
+            import queue
+            async def handler(event, context):
+                queue.send(event)
+                yield "a stream"
+        """)
+        (answer,) = self.serve(event()).answers
+        self.assertEqual((answer.endpoint, answer.body), ("response", b"a stream"))
 
 
 class Sigterm(StreamTestCase):

@@ -582,6 +582,17 @@ HANDLERS: dict[str, Deed] = {
         for _ in range(20):  # ended by SIGTERM as soon as they have begun, which must not get lost
             with multiprocessing.get_context("fork").Pool(2) as pool: result = pool.map(abs, [-1, -2])
         """, body=b"[1, 2]"),
+    "a child that exits, beside another one": Deed(
+        """
+        import multiprocessing, os, sys, time
+        other = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+        other.start()
+        pid = os.fork()
+        if not pid: sys.exit(0)
+        os.waitpid(pid, 0)
+        other.join(0.2)
+        result = other.is_alive()
+        """, body=b"true"),
     "a child from a thread": Deed(
         """
         import os, threading
