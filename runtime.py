@@ -590,8 +590,9 @@ def simplify(value: Any, mark: str, place: str) -> Any:
         return {key: simplify(item, mark, f"{place}[{key!r}]") for key, item in plain}
     if isinstance(value, (list, tuple)):
         return [simplify(item, mark, f"{place}[{index}]") for index, item in enumerate(value)]
-    where = place and f" (result{place})"
-    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable{where}")
+    if hasattr(value, "cr_await"):
+        value.close()  # or Python warns of a coroutine that was not awaited, and shows a line of this file
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable" + (place and f" (result{place})"))
 
 
 class Failure:

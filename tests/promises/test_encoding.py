@@ -11,6 +11,7 @@ import collections
 import contextlib
 import copy
 import enum
+import gc
 import io
 import json
 import math
@@ -20,6 +21,7 @@ import signal
 import sys
 import time
 import unittest
+import warnings
 from decimal import Decimal
 from typing import Any, Callable, NamedTuple, cast
 from unittest import mock
@@ -339,6 +341,19 @@ class Results(unittest.TestCase):
                 said = refusal(encoded, value)
                 self.assertRegex(said, r"^Runtime\.MarshalError: Unable to marshal response: ")
                 self.assertIn(message, said)
+
+    def test_a_coroutine_that_was_not_awaited(self) -> None:
+        """The error says where it is in the result; no warning names a line of runtime.py for it."""
+
+        async def work() -> int:
+            return 1
+
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            said = refusal(encoded, {"a": [work()]})
+            gc.collect()
+        self.assertIn("Object of type coroutine is not JSON serializable (result['a'][0])", said)
+        self.assertEqual(warned, [])
 
     def test_encoding_leaves_the_value_alone(self) -> None:
         value = {b"k": [Point(1, Decimal(2))]}
