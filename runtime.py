@@ -972,7 +972,7 @@ def main() -> None:
         set_up_logging(sys.modules["logging"], log)
     count = int(os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY") or 0)
     if count:
-        supervise(name, count, partial(work, name, address, log, count), log)
+        supervise(name, count, partial(work, name, address, log, count, partial(os.kill, os.getpid())), log)
     work(name, address, log)
 
 
@@ -995,8 +995,8 @@ def set_up_path() -> list[str]:
     return own
 
 
-def work(name: str, address: str, log: Log, count: int = 0, number: int = 0) -> None:
-    """Init, then serve. Raises what is to end the process. Of several workers each tells when it is ready."""
+def work(name: str, address: str, log: Log, count: int = 0, tell: Any = None, number: int = 0) -> None:
+    """Init, then serve. Raises what is to end the process. Each of `count` workers tells when it is ready."""
     api = RuntimeAPI(address, NO_STATUS if count else SERVER_ERRORS)
     shutdown.install()
     provider = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", "")
@@ -1015,8 +1015,8 @@ def work(name: str, address: str, log: Log, count: int = 0, number: int = 0) -> 
         # Lambda sends SIGTERM only if there is an extension. Workers that register too late are refused.
         with suppress(RuntimeAPIError):
             start_new_thread(RuntimeAPI(address).extension_next, (api.register_extension(),))
-    if count:
-        os.kill(os.getppid(), READY_FOR_ALL if asynchronous else READY)
+    if tell:
+        tell(READY_FOR_ALL if asynchronous else READY)
     loop = EventLoop()
     try:
         if asynchronous:

@@ -279,6 +279,18 @@ def handler(event, context):
                 function.answers(1)
             self.assertNotIn(b"Traceback", function.child.stderr)
 
+    def test_a_parent_that_was_killed(self) -> None:
+        """A worker that becomes ready then tells nobody else, such as the container's init, and ends."""
+        source = self.source("os.write(1, f'imported {os.getpid()}\\n'.encode())\nuntil_told()\n")
+        with self.running(source + "def handler(event, context): pass\n", 2) as function:
+            function.wait(lambda: function.log.count("imported") == 2)
+            pids = [int(pid) for pid in re.findall(r"imported (\d+)", function.log)]
+            os.kill(function.child.process.pid, signal.SIGKILL)
+            function.ended()
+            self.tell()
+            self.until(lambda: all(gone(pid) for pid in pids))
+            self.assertEqual(function.polls, [])
+
     def test_any_status_of_the_users(self) -> None:
         """One worker's end, whatever it says, is that worker's: another takes its place."""
         source = "import sys\ndef handler(event, context): sys.exit(event)\n"

@@ -335,7 +335,6 @@ class TheOtherSide(StreamTestCase):
                         self.assertNotIn("TooMuch", lines[1])  # else the reset may have overtaken it
 
     SPOILED = """
-        import signal, sys
         class Items:
             def __init__(self, count): self.left = count
             def __iter__(self): return self

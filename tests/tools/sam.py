@@ -657,7 +657,7 @@ def main() -> int:
                 PARTS[name](report, docker, Path(folder).resolve())
     except CannotRun as error:
         print(f"cannot run here: {error}", file=sys.stderr)
-        return 77
+        return 1
     print(f"{report.passed} passed, {report.failed} failed")
     return 1 if report.failed else 0
 
